@@ -1,0 +1,54 @@
+# Needs Python >= 3.11 and make; everything else comes from the hash locks into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+UV_INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help install install-dev quickstart test lint bench lock clean
+
+help:
+	@echo "make install     virtual environment from requirements.lock"
+	@echo "make quickstart  install, run the quickstart study, print the path of its report"
+	@echo "make test        all tests (2 cores: under 15 minutes)"
+	@echo "make lint        ruff and mypy"
+	@echo "make bench       speed measurements, see benchmarks/"
+	@echo "make lock        renew the locks after a change of pyproject.toml"
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/.installed: .venv/bin/uv requirements.lock pyproject.toml
+	$(UV_INSTALL) --require-hashes -r requirements.lock
+	$(UV_INSTALL) --no-deps --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed requirements-dev.lock
+	$(UV_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+install: .venv/.installed
+
+install-dev: .venv/.installed-dev
+
+quickstart: install
+	$(BIN)/ablation run quickstart
+
+test: install-dev
+	$(BIN)/python -m pytest
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.throughput
+
+lock: .venv/bin/uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
