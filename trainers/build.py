@@ -1,0 +1,104 @@
+"""Names and numbers of a ``TrainConfig`` -> the live objects of one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainers import distributed
+from trainers.backbones import build_backbone
+from trainers.config import ConfigError, TrainConfig
+from trainers.data.imbalance import Subset, select_evaluation_sets, select_subset
+from trainers.data.index import DataError
+from trainers.data.loader import OpenData, Prefetcher, Sampler, open_data
+from trainers.data.views import ViewSpec
+from trainers.evaluation.collect import Judge
+from trainers.machine import choose_device, choose_precision, prepare_process, seed_everything
+from trainers.methods import build_method, view_specs
+from trainers.methods.base import AbstractMethod
+from trainers.optim import Schedule, build_optimizer, build_schedule, resolve
+from trainers.recipes import Recipe, recipe
+from trainers.records import RunContext
+from trainers.seeding import derive
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything one rank of a run holds."""
+
+    config: TrainConfig
+    context: RunContext
+    device: torch.device
+    precision: torch.dtype
+    data: OpenData
+    subset: Subset
+    sampler: Sampler
+    prefetcher: Prefetcher
+    specs: list[ViewSpec]
+    mean: Tensor
+    std: Tensor
+    method: AbstractMethod
+    ddp: nn.Module
+    """``method``, wrapped in DDP where there is more than one rank."""
+    recipe: Recipe
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    judge: Judge
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.sampler.steps_per_epoch
+
+    def state(self) -> dict[str, Any]:
+        """All that changes while training; schedules, order and views are functions of the step."""
+        return {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "rng": torch.get_rng_state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.method.load_state_dict(state["method"], strict=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+
+
+def build(config: TrainConfig, context: RunContext) -> Run:
+    """Raises ``ConfigError`` or ``DataError`` for what cannot work; nothing is written but the decoded cache."""
+    prepare_process(context.threads)
+    device = choose_device(context.device)
+    precision = choose_precision(config.train.precision, device)
+    data = open_data(config.data, context.cache_dir)
+    index = data.dataset.index
+    subset = select_subset(index, config.imbalance, config.seed, config.subset, config.allow_tiny)
+    sets = select_evaluation_sets(index, config.evaluation)
+    data.cache.ensure(np.concatenate([subset.positions, *vars(sets).values()]), report=context.log)
+    positions = data.cache.usable(subset.positions)
+    usable = type(sets)(**{name: data.cache.usable(rows) for name, rows in vars(sets).items()})
+    sampler = _sampler(config, context, positions)
+
+    seed_everything(derive(config.seed, "init"), config.train.determinism)
+    backbone = build_backbone(config.backbone, config.data.image_size)
+    method = build_method(config.method, backbone, config.train.options).to(device)
+    method = distributed.convert_sync_batchnorm(method, device) if context.world_size > 1 else method
+    ddp = distributed.wrap_ddp(method, device)
+    rules = resolve(config.train, recipe(config.method, backbone.kind))
+    dataset = data.dataset
+    return Run(
+        config=config, context=context, device=device, precision=precision, data=data, subset=subset,
+        sampler=sampler, prefetcher=Prefetcher(data.cache), method=method, ddp=ddp, recipe=rules,
+        specs=view_specs(config.method, config.train.options, config.data.image_size),
+        mean=torch.tensor(dataset.mean, device=device), std=torch.tensor(dataset.std, device=device),
+        optimizer=build_optimizer(method, rules), schedule=build_schedule(config.train, rules, sampler.steps_per_epoch),
+        judge=Judge(config, data, positions, usable, device, precision, context.cache_dir / "random_init"))
+
+
+def _sampler(config: TrainConfig, context: RunContext, positions: Any) -> Sampler:
+    batch, ranks = config.train.batch_size, context.world_size
+    if batch % ranks:
+        raise ConfigError("train.batch_size", f"{batch} does not divide by num_workers = {ranks}")
+    if batch > len(positions):
+        raise DataError(f"train.batch_size: {batch} is larger than the subset of {len(positions)} images "
+                        "(an epoch would have no step): lower it or enlarge imbalance.total")
+    return Sampler(positions, batch, config.seed, context.rank, ranks)

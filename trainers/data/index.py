@@ -1,0 +1,100 @@
+"""What a data set is to the rest of the package: one table of images without pixels, and a way to load one.
+
+Readers (``sewer_ml``, ``folder`` …) build an ``Index``; subsets, cache and evaluation only see this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class DataError(ValueError):
+    """Data that cannot be used. The message names file, row or image, and the fix."""
+
+
+class CorruptImage(DataError):
+    """One image that cannot be decoded."""
+
+    def __init__(self, image_id: str, why: str) -> None:
+        super().__init__(f"{image_id}: {why}")
+        self.image_id = image_id
+        self.why = why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """N images in a fixed order. Strings are numpy unicode arrays; nothing here holds pixels."""
+
+    ids: np.ndarray
+    """(N,) unique image ids: the file name or path below the root, with forward slashes."""
+    labels: np.ndarray
+    """(N,) int8: 0 normal, 1 defect, -1 unknown (Sewer-ML's Test split)."""
+    splits: np.ndarray
+    """(N,) of ``train``, ``val``, ``test``."""
+    groups: np.ndarray
+    """(N,) group names; images of one group never stand on both sides of a split. Equal to ``ids`` where there are none."""
+    defect_types: np.ndarray
+    """(N,) defect type, ``""`` for normal or unknown."""
+    codes: np.ndarray | None = None
+    """(N, 17) uint8 Sewer-ML codes in CSV order, or None."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def where(self, split: str, label: int | None = None) -> np.ndarray:
+        """Positions of a split, in index order, optionally of one label."""
+        mask = self.splits == split
+        if label is not None:
+            mask &= self.labels == label
+        return np.flatnonzero(mask)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits over the sorted (id, label, split, group, type, codes) rows: the data's identity in trial keys."""
+        order = np.argsort(self.ids)
+        hasher = hashlib.blake2b(digest_size=8)
+        for column in (self.ids, self.labels.astype(str), self.splits, self.groups, self.defect_types):
+            hasher.update("\n".join(column[order].tolist()).encode() + b"\0")
+        if self.codes is not None:
+            hasher.update(np.ascontiguousarray(self.codes[order], dtype=np.uint8).tobytes())
+        return hasher.hexdigest()
+
+
+class AbstractDataset(ABC):
+    """A readable data set. Building one reads tables only (no pixels) and raises ``DataError`` for what is wrong."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options:
+        """Fields of ``data.options``; each reader overrides this."""
+
+    summary: ClassVar[str]
+    """One line for ``ablation datasets``."""
+    needs_root: ClassVar[bool] = True
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    index: Index
+
+    @abstractmethod
+    def __init__(self, root: str | None, options: Any) -> None:
+        """``options`` is an instance of the class's own ``Options``."""
+
+    def prepare(self, report: Callable[[str], None] = print) -> None:
+        """Make the pixels exist before anything is decoded. Only simulated data has something to do here."""
+        return None
+
+    @abstractmethod
+    def load(self, position: int) -> np.ndarray:
+        """Pixels of image ``position``: (H, W, 3) uint8, EXIF orientation applied, grey repeated, alpha dropped.
+
+        Raises ``CorruptImage``.
+        """

@@ -1,0 +1,132 @@
+"""Images listed in one CSV or Parquet file: path, label[, split, group, defect_type]."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainers.config import suggest
+from trainers.data.folder import NORMAL_NAMES, SPLIT_NAMES
+from trainers.data.images import decode_image
+from trainers.data.index import AbstractDataset, DataError, Index
+from trainers.seeding import hash_ids
+
+DEFECT_NAMES = frozenset({"defect", "defective", "anomaly", "anomalous", "bad", "1"})
+TRAIN_SHARE = 0.8  # of the groups, where the table has no split
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One checked line."""
+
+    path: str
+    label: int
+    split: str
+    group: str
+    defect_type: str
+    where: str
+    """``file:line`` for messages."""
+
+
+@final
+class Table(AbstractDataset):
+    """``root`` is the file; paths are relative to its folder. Without ``split`` 80 % of the groups are train."""
+
+    summary: ClassVar[str] = "a CSV or Parquet file with path,label[,split,group,defect_type]"
+
+    def __init__(self, root: str | None, options: AbstractDataset.Options) -> None:
+        assert root is not None
+        file = Path(root).expanduser()
+        if not file.is_file():
+            raise DataError(f"{file}: no such file; data.root must be a CSV or Parquet file with columns path,label")
+        self.root = file
+        rows = [_check(raw, where) for raw, where in _rows(file)]
+        if not rows:
+            raise DataError(f"{file}: has no rows; add one line per image (path,label)")
+        _refuse_leaks(rows)
+        groups = np.array([row.group for row in rows])
+        splits = np.array([row.split for row in rows])
+        if not splits[0]:
+            splits = np.where(hash_ids(groups, "split") < np.uint64(TRAIN_SHARE * 2.0**64), "train", "val")
+        labels = np.array([row.label for row in rows], dtype=np.int8)
+        self.index = Index(ids=np.array([row.path for row in rows]), labels=labels, splits=splits, groups=groups,
+                           defect_types=np.array([row.defect_type for row in rows]))
+
+    def load(self, position: int) -> np.ndarray:
+        name = str(self.index.ids[position])
+        return decode_image(self.root.parent / name, name)
+
+
+def _rows(file: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """(values by column, ``file:line``)."""
+    if file.suffix.lower() in (".parquet", ".pq"):
+        try:
+            table = pq.read_table(file)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+        _check_columns(file, table.column_names)
+        for number, row in enumerate(table.to_pylist()):
+            yield row, f"{file}:row {number + 1}"
+        return
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = csv.reader(lines)
+            header = [name.strip() for name in next(rows, [])]
+            _check_columns(file, header)
+            for row in rows:
+                if row and len(row) != len(header):
+                    raise DataError(f"{file}:{rows.line_num}: {len(row)} fields, the header has {len(header)}; "
+                                    "repair or delete the line")
+                if row:
+                    yield dict(zip(header, row, strict=True)), f"{file}:{rows.line_num}"
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read ({error}); it must be a UTF-8 CSV file, or end in .parquet") from None
+
+
+def _check_columns(file: Path, names: list[str]) -> None:
+    for name in ("path", "label"):
+        if name not in names:
+            raise DataError(f"{file}:1: no column {name}{suggest(name, names)}; needed are path,label, "
+                            "possible are split,group,defect_type")
+
+
+def _check(raw: Mapping[str, Any], where: str) -> _Row:
+    values = {name: "" if raw.get(name) is None else str(raw[name]).strip()
+              for name in ("path", "label", "split", "group", "defect_type")}
+    path, word, split = values["path"].replace("\\", "/"), values["label"].lower(), values["split"].lower()
+    if not path:
+        raise DataError(f"{where}: path: empty; give the image's path or delete the line")
+    if "split" in raw and split not in SPLIT_NAMES:
+        raise DataError(f"{where}: split: got '{values['split']}', expected train, val or test; or drop the column")
+    split = SPLIT_NAMES.get(split, "")
+    if word in NORMAL_NAMES or word in ("0.0", "false"):
+        label = 0
+    elif word in DEFECT_NAMES or word in ("1.0", "true"):
+        label = 1
+    elif word == "" and split == "test":
+        label = -1
+    else:
+        raise DataError(f"{where}: label: got '{values['label']}', expected 0, 1, normal or defect; correct the value")
+    kind = (values["defect_type"] or "defect") if label == 1 else ""
+    return _Row(path, label, split, values["group"] or path, kind, where)
+
+
+def _refuse_leaks(rows: list[_Row]) -> None:
+    """A path twice, or one group in two splits."""
+    paths: dict[str, str] = {}
+    groups: dict[str, _Row] = {}
+    for row in rows:
+        if row.path in paths:
+            raise DataError(f"{row.where}: path: '{row.path}' already stands in {paths[row.path]}; delete one of them")
+        paths[row.path] = row.where
+        first = groups.setdefault(row.group, row)
+        if first.split != row.split:
+            raise DataError(f"{row.where}: group: '{row.group}' is in {row.split} here and in {first.split} at "
+                            f"{first.where}; put the whole group into one split")

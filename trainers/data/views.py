@@ -1,0 +1,174 @@
+"""Batched augmentation with parameters of its own for every image, on the training device.
+
+All geometry and blur are small matrix products (one matrix per image and axis), so the cost does not
+depend on the blur's kernel and the crop-resize is antialiased: without that a crop-resize is another,
+sharper augmentation. Parameters follow torchvision's distributions; they are drawn from a counter-based
+hash of (seed, epoch, image, view), never from a generator, so that neither rank, worker nor batch
+composition changes what an image looks like.
+
+Shapes: B images, S side of the source, s side of the view.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.seeding import uniforms
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
+PARAMETERS = 14  # uniforms drawn per (image, view); see _Draw
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSpec:
+    """One augmented view. Probabilities in [0, 1]; ``jitter`` = strengths of (brightness, contrast, saturation, hue)."""
+
+    size: int
+    """Side of the view, pixels."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Share of the image area that the crop covers."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter_p: float = 0.0
+    gray_p: float = 0.0
+    blur_p: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """In pixels of a 224-px view (BYOL, appendix B); scaled by size / 224 for other sizes."""
+    solarize_p: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Named columns of the (B, PARAMETERS) uniforms of one view."""
+
+    u: Tensor
+
+    def between(self, column: int, low: float, high: float) -> Tensor:
+        return low + (high - low) * self.u[:, column]
+
+    def chance(self, column: int, probability: float) -> Tensor:
+        return self.u[:, column] < probability
+
+
+def augment(images: Tensor, keys: np.ndarray, specs: list[ViewSpec], mean: Tensor, std: Tensor) -> list[Tensor]:
+    """Draw one view per spec from uint8 ``images`` (B, 3, S, S); ``keys`` (B,) uint64 are keyed by (seed, epoch, image).
+
+    Returns V float32 tensors (B, 3, s_v, s_v), normalised by ``mean`` and ``std`` (3,), channels-last in memory.
+    """
+    pixels = images.float().div_(255.0)
+    views = []
+    for number, spec in enumerate(specs):
+        draw = _Draw(torch.from_numpy(uniforms(keys, number, PARAMETERS)).to(images.device))
+        views.append(_view(pixels, draw, spec, mean, std))
+    return views
+
+
+def center_view(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+    """The un-augmented view of evaluation: the whole image, resized with antialias. (B, 3, S, S) -> (B, 3, s, s)."""
+    pixels = images.float().div_(255.0)
+    if images.shape[-1] != size:
+        whole = torch.ones(len(images), device=images.device) * images.shape[-1]
+        weights = _resize_weights(torch.zeros_like(whole), whole, images.shape[-1], size)
+        pixels = _separable(pixels, weights, weights)
+    return _normalize(pixels, mean, std)
+
+
+def _view(pixels: Tensor, draw: _Draw, spec: ViewSpec, mean: Tensor, std: Tensor) -> Tensor:
+    rows, columns = _crop_weights(draw, spec, pixels.shape[-1])
+    out = _separable(pixels, rows, columns)
+    if spec.jitter_p > 0:
+        out = torch.where(draw.chance(5, spec.jitter_p)[:, None, None, None], _jitter(out, draw, spec), out)
+    if spec.gray_p > 0:
+        out = torch.where(draw.chance(6, spec.gray_p)[:, None, None, None], _luma(out).expand_as(out), out)
+    if spec.blur_p > 0:
+        out = _blur(out, draw, spec)
+    if spec.solarize_p > 0:  # torchvision: values at or above the threshold are inverted
+        hit = draw.chance(11, spec.solarize_p)[:, None, None, None] & (out >= 128 / 255)
+        out = torch.where(hit, 1 - out, out)
+    return _normalize(out, mean, std)
+
+
+def _crop_weights(draw: _Draw, spec: ViewSpec, source: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns (B, s, S) of an antialiased random-resized crop with horizontal flip."""
+    area = draw.between(0, *spec.scale) * source * source
+    aspect = torch.exp(draw.between(1, math.log(spec.ratio[0]), math.log(spec.ratio[1])))
+    # Clipped to the image instead of torchvision's ten redraws: the same law except for crops that
+    # do not fit (area near 1 with an aspect away from 1), which become the largest fitting ones.
+    width = (area * aspect).sqrt().clamp(1, source)
+    height = (area / aspect).sqrt().clamp(1, source)
+    left, top = draw.u[:, 2] * (source - width), draw.u[:, 3] * (source - height)
+    columns = _resize_weights(left, width, source, spec.size)
+    columns = torch.where(draw.chance(4, spec.flip)[:, None, None], columns.flip(1), columns)
+    return _resize_weights(top, height, source, spec.size), columns
+
+
+def _resize_weights(start: Tensor, extent: Tensor, source: int, size: int) -> Tensor:
+    """Triangle filter (bilinear, widened when shrinking = antialias) from ``extent`` source pixels to ``size``.
+
+    ``start``, ``extent`` (B,) in source pixels; returns (B, size, source), rows sum to 1.
+    """
+    scale = (extent / size)[:, None, None]
+    support = scale.clamp(min=1.0)
+    centers = start[:, None, None] + (torch.arange(size, device=start.device)[None, :, None] + 0.5) * scale
+    taps = torch.arange(source, device=start.device)[None, None, :] + 0.5
+    # A crop does not see beyond its own edge, as with crop-then-resize.
+    inside = (taps > start[:, None, None] - 0.5) & (taps < (start + extent)[:, None, None] + 0.5)
+    weights = (1 - (taps - centers).abs() / support).clamp(min=0) * inside
+    return weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
+
+
+def _separable(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows @ pixels @ columns.T per image and channel: (B, 3, S, S) -> (B, 3, s, s)."""
+    return rows[:, None] @ pixels @ columns[:, None].transpose(-1, -2)
+
+
+def _luma(pixels: Tensor) -> Tensor:
+    weights = pixels.new_tensor(LUMA)[None, :, None, None]
+    return (pixels * weights).sum(1, keepdim=True)
+
+
+def _jitter(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
+    """Brightness, contrast, then saturation and hue as one 3x3 matrix per image (hue = rotation in YIQ)."""
+    brightness, contrast, saturation, hue = spec.jitter
+
+    def factor(column: int, strength: float) -> Tensor:
+        return draw.between(column, max(0.0, 1 - strength), 1 + strength)[:, None, None, None]
+
+    out = (pixels * factor(7, brightness)).clamp_(0, 1)
+    center = _luma(out).mean((1, 2, 3), keepdim=True)
+    out = (center + (out - center) * factor(8, contrast)).clamp_(0, 1)
+    matrix = _color_matrix(factor(9, saturation)[:, 0, 0, 0], draw.between(10, -hue, hue) * 2 * math.pi)
+    return torch.einsum("bij,bjhw->bihw", matrix, out).clamp_(0, 1)
+
+
+def _color_matrix(saturation: Tensor, angle: Tensor) -> Tensor:
+    """(B, 3, 3): scale and rotate the chroma plane, luma unchanged."""
+    to_yiq = torch.tensor(YIQ, device=angle.device, dtype=angle.dtype)
+    cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(angle)
+    turn = torch.stack([torch.ones_like(angle), zero, zero, zero, cos, -sin, zero, sin, cos], -1).view(-1, 3, 3)
+    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+
+
+def _blur(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
+    """Gaussian blur as one (s, s) matrix per image, applied along both axes."""
+    size = pixels.shape[-1]
+    sigma = draw.between(12, *spec.blur_sigma) * size / 224
+    taps = torch.arange(size, device=pixels.device, dtype=pixels.dtype)
+    distance = (taps[None, :] - taps[:, None]).square()
+    kernel = torch.exp(-distance[None] / (2 * sigma.clamp(min=1e-3).square())[:, None, None])
+    kernel = kernel / kernel.sum(-1, keepdim=True)
+    hit = draw.chance(13, spec.blur_p)[:, None, None]
+    kernel = torch.where(hit, kernel, torch.eye(size, device=pixels.device, dtype=pixels.dtype))
+    return _separable(pixels, kernel, kernel)
+
+
+def _normalize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    out = (pixels - mean[None, :, None, None]) / std[None, :, None, None]
+    return out.contiguous(memory_format=torch.channels_last)

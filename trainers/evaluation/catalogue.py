@@ -1,0 +1,100 @@
+"""Every metric a run may report: what it means, its range, which way is better, and where it comes from.
+
+Imports nothing heavy, so that ``ablation metrics`` can list it at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+    """One metric key. ``better`` is ``context`` where neither direction is better by itself."""
+
+    summary: str
+    range: str
+    better: Literal["higher", "lower", "context"]
+    source: str
+
+
+def _info(summary: str, limits: str, better: Literal["higher", "lower", "context"], source: str) -> MetricInfo:
+    return MetricInfo(summary=summary, range=limits, better=better, source=source)
+
+
+def _classifier(name: str, what: str) -> dict[str, MetricInfo]:
+    """The seven numbers of one probe on the test set."""
+    threshold = "threshold from validation at the test set's prevalence"
+    return {
+        f"{name}/auroc": _info(f"area under the ROC curve of {what}", "0..1, chance 0.5", "higher",
+                               "Hanley & McNeil 1982"),
+        f"{name}/ap": _info(f"average precision of {what}", "0..1, chance = prevalence of the test set", "higher",
+                            "Davis & Goadrich, ICML 2006"),
+        f"{name}/f1": _info(f"F1 of the defect class, {threshold} for F1", "0..1", "higher", "van Rijsbergen 1979"),
+        f"{name}/f2": _info(f"F2 (recall counts more), {threshold} for F2", "0..1", "higher",
+                            "van Rijsbergen 1979; Haurum & Moeslund, CVPR 2021"),
+        f"{name}/balanced_accuracy": _info("(TPR + TNR) / 2 at the threshold of F1", "0..1, chance 0.5", "higher",
+                                           "Brodersen et al., ICPR 2010"),
+        f"{name}/fpr_at_95tpr": _info("share of normal images flagged when 95 % of the defects are found", "0..1",
+                                      "lower", "Hendrycks & Gimpel, ICLR 2017"),
+        f"{name}/precision_at_deployment": _info(
+            "pi*TPR / (pi*TPR + (1-pi)*FPR) at pi = evaluation.deployment_prevalence, threshold from validation there",
+            "0..1, chance = pi", "higher", "Bayes' rule"),
+    }
+
+
+_LABEL_FREE = {
+    "label_free/rankme": _info("exp(entropy) of the normalised singular values of the features, uncentred, eps 1e-7",
+                               "1..min(N, D)", "context", "Garrido et al., ICML 2023, arXiv 2210.02885"),
+    "label_free/rankme_embedding": _info("RankMe of the projector's output", "1..min(N, K)", "context",
+                                         "Garrido et al., ICML 2023, arXiv 2210.02885"),
+    "label_free/lidar": _info("exp(entropy) of the eigenvalues of the between-image over the within-image scatter",
+                              "1..D", "higher", "Thilak et al., ICLR 2024, arXiv 2312.04000"),
+    "label_free/alpha_req": _info("slope of ln(eigenvalue) against -ln(rank), ranks 10..99, weights 1/rank",
+                                  ">= 0, best near 1", "context", "Agrawal et al., NeurIPS 2022"),
+    "label_free/nesum": _info("sum of the covariance eigenvalues over the largest", "1..D", "context",
+                              "He & Ozay, ICML 2022"),
+    "label_free/stable_rank": _info("squared Frobenius norm over squared spectral norm", "1..min(N, D)", "context",
+                                    "Tsitsulin et al. 2023, arXiv 2305.16562"),
+    "label_free/self_cluster": _info("excess of squared cosine similarities over random directions",
+                                     "about 0 random, 1 collapsed", "lower", "Tsitsulin et al. 2023, arXiv 2305.16562"),
+    "label_free/uniformity": _info("ln of the mean Gaussian potential of pairs on the sphere", "-8..0", "lower",
+                                   "Wang & Isola, ICML 2020"),
+    "label_free/alignment": _info("mean squared distance between two views of one image on the sphere", "0..4", "lower",
+                                  "Wang & Isola, ICML 2020"),
+}
+
+METRICS: dict[str, MetricInfo] = {
+    **_classifier("probe", "the linear probe trained on the trial's own labelled subset"),
+    **_classifier("probe_balanced", "the same probe with class_weight balanced"),
+    "probe_fixed/auroc": _info("area under the ROC curve of the probe trained on the fixed labelled set of all trials",
+                               "0..1, chance 0.5", "higher", "Hanley & McNeil 1982"),
+    "probe_fixed/ap": _info("average precision of the probe trained on the fixed labelled set",
+                            "0..1, chance = prevalence of the test set", "higher", "Davis & Goadrich, ICML 2006"),
+    "knn/auroc": _info("area under the ROC curve of weighted cosine kNN on the trial's own labelled subset",
+                       "0..1, chance 0.5", "higher", "Wu et al., CVPR 2018"),
+    "knn/ap": _info("average precision of weighted cosine kNN", "0..1, chance = prevalence of the test set", "higher",
+                    "Wu et al., CVPR 2018"),
+    "random_init/auroc": _info("probe/auroc of the untrained backbone: what training must beat", "0..1, chance 0.5",
+                               "context", "Hanley & McNeil 1982"),
+    "detector/knn_auroc": _info("no labels: mean distance to the 5 nearest pre-training features, L2-normalised",
+                                "0..1, chance 0.5", "higher", "Bergman et al. 2020 (DN2), arXiv 2002.10445"),
+    "detector/mahalanobis_auroc": _info("no labels: Mahalanobis distance to the pre-training features, Ledoit-Wolf",
+                                        "0..1, chance 0.5", "higher", "Ledoit & Wolf 2004; Rippel et al., ICPR 2020"),
+    **_LABEL_FREE,
+    "sewer/f2_ciw": _info(
+        "F2 per code weighted by class importance: binary probe, then codes; thresholds from validation",
+        "0..1", "higher", "Haurum & Moeslund, CVPR 2021"),
+    "sewer/f1_normal": _info("F1 of 'no code fires'", "0..1", "higher", "Haurum & Moeslund, CVPR 2021"),
+    "train/loss": _info("mean loss of the epoch; compare within one method only", "real", "context", "design"),
+    "train/lr": _info("learning rate at the end of the epoch", "> 0", "context", "design"),
+    "train/images_per_second": _info("source images (not views) per second", "> 0", "higher", "design"),
+    "train/data_wait": _info("share of the epoch spent waiting for data", "0..1", "lower", "design"),
+    "time/setup": _info("seconds until the first step: data, cache, network", "> 0", "lower", "design"),
+    "time/train": _info("seconds of the training loop", "> 0", "lower", "design"),
+    "time/evaluate": _info("seconds of feature extraction and scoring", "> 0", "lower", "design"),
+    "time/total": _info("seconds of the whole run", "> 0", "lower", "design"),
+    "memory/peak_mb": _info("peak memory: of the device on CUDA, of the process on CPU", "> 0", "lower", "design"),
+}
+"""All keys of a run, in the order they are listed."""

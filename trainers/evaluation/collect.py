@@ -1,0 +1,87 @@
+"""From an encoder to everything that ``evaluate`` scores: one feature pass over the union of all sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.backbones import build_backbone
+from trainers.config import TrainConfig
+from trainers.data.imbalance import EvaluationSets
+from trainers.data.loader import OpenData
+from trainers.evaluation.evaluate import EvalInput, FeatureSet, random_init_score
+from trainers.evaluation.features import embed, extract, frozen
+from trainers.methods.base import AbstractMethod
+from trainers.seeding import derive
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores encoders of one run: the fixed sets, the run's own subset, and how to compute features."""
+
+    config: TrainConfig
+    data: OpenData
+    train: np.ndarray
+    """Positions of the run's own labelled subset."""
+    sets: EvaluationSets
+    device: torch.device
+    precision: torch.dtype
+    memo_dir: Path
+    """Folder for the random-init scores, which all methods of a cell share."""
+
+    def features(self, encode: Callable[[Tensor], Tensor], positions: np.ndarray) -> np.ndarray:
+        """(N, D) float32 in the order of ``positions``."""
+        dataset = self.data.dataset
+        return extract(encode, self.data.cache.gather, positions, size=self.config.data.image_size,
+                       device=self.device, mean=dataset.mean, std=dataset.std, precision=self.precision)
+
+    def collect(self, method: AbstractMethod) -> EvalInput:
+        """Features of every set from the method's encoder, in eval mode, un-augmented."""
+        union = np.unique(np.concatenate([self.train, *vars(self.sets).values()]))
+        everything = self.features(method.encoder, union)
+
+        def pick(positions: np.ndarray) -> FeatureSet:
+            return self._feature_set(everything[np.searchsorted(union, positions)], positions)
+
+        level_free = everything[np.searchsorted(union, self.sets.level_free)]
+        with frozen(method):
+            embeddings = embed(method.embed, level_free, self.device)
+        return EvalInput(
+            train=pick(self.train), validation=pick(self.sets.validation), test=pick(self.sets.test),
+            fixed_labelled=pick(self.sets.fixed_labelled),
+            level_free=self._feature_set(level_free, self.sets.level_free, embeddings),
+            random_init_auroc=self.random_init())
+
+    def random_init(self) -> float | None:
+        """AUROC of the same probe on the untrained backbone of this seed; kept on disk, equal for all methods."""
+        facts = [self.config.backbone, self.config.seed, self.config.data.image_size, asdict(self.config.evaluation),
+                 self.data.dataset.index.digest, self.data.cache.size, str(self.precision), self.device.type,
+                 torch.__version__, hashlib.blake2b(self.train.tobytes(), digest_size=8).hexdigest()]
+        name = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()
+        path = self.memo_dir / f"{name}.json"
+        if path.exists():
+            return json.loads(path.read_text())  # type: ignore[no-any-return]
+        torch.manual_seed(derive(self.config.seed, "init"))
+        backbone = build_backbone(self.config.backbone, self.config.data.image_size).to(self.device)
+        train, test = (self._feature_set(self.features(backbone, positions), positions)
+                       for positions in (self.train, self.sets.test))
+        score = random_init_score(train, test, self.config.evaluation, self.config.seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(score))
+        os.replace(temporary, path)
+        return score
+
+    def _feature_set(self, features: np.ndarray, positions: np.ndarray,
+                     embeddings: np.ndarray | None = None) -> FeatureSet:
+        index = self.data.dataset.index
+        codes = None if index.codes is None else index.codes[positions]
+        return FeatureSet(features=features, labels=index.labels[positions], codes=codes, embeddings=embeddings)

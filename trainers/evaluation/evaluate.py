@@ -1,0 +1,193 @@
+"""All scores of one frozen encoder, from features alone. Same inputs and seed give the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import expit
+
+from trainers.config import EvaluationConfig
+from trainers.evaluation import detectors, metrics
+from trainers.evaluation.knn import cosine_neighbors, knn_scores
+from trainers.evaluation.label_free import label_free_metrics
+from trainers.evaluation.probe import ClassWeight, LinearProbe, MultiLabelProbe, PrincipalAxes
+from trainers.records import TrainingError
+
+SCORE_COLUMNS = ("score_probe", "score_probe_balanced", "score_detector_knn", "score_detector_mahalanobis")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet:
+    """Frozen features of N images."""
+
+    features: np.ndarray
+    """(N, D) float32."""
+    labels: np.ndarray
+    """(N,) 0 normal, 1 defect."""
+    codes: np.ndarray | None = None
+    """(N, 17) Sewer-ML codes, or None."""
+    embeddings: np.ndarray | None = None
+    """(N, K) projector output, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalInput:
+    """What one evaluation looks at; every set but ``train`` is the same for all trials of a study."""
+
+    train: FeatureSet
+    """The trial's own labelled (and pre-training) subset."""
+    validation: FeatureSet
+    """Thresholds come from here."""
+    test: FeatureSet
+    fixed_labelled: FeatureSet
+    """Training set of ``probe_fixed``."""
+    level_free: FeatureSet
+    """For the label-free metrics; labels are not looked at."""
+    views: np.ndarray | None = None
+    """(n, q, D) features of q augmented views of n images, for LiDAR and alignment; or None."""
+    random_init_auroc: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalReport:
+    """Scores of one evaluation."""
+
+    metrics: dict[str, float]
+    """Finite values only; keys of ``catalogue.METRICS``. What is undefined is left out."""
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
+    """``SCORE_COLUMNS``, each (N,) float32 over validation then test; NaN where a score could not be computed."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """``<probe>/{f1,f2,deployment}``: probabilities chosen on validation; finite values only."""
+
+
+def evaluate(data: EvalInput, config: EvaluationConfig, seed: int) -> EvalReport:
+    """Score every part. Raises ``TrainingError("diverged")`` for features that are not finite."""
+    _check_finite(data)
+    found: dict[str, float] = {}
+    thresholds: dict[str, float] = {}
+    scores = {name: np.full(len(data.validation.labels) + len(data.test.labels), np.nan) for name in SCORE_COLUMNS}
+    if metrics.has_both_classes(data.train.labels):
+        axes = PrincipalAxes(data.train.features)
+        weightings: tuple[tuple[str, ClassWeight], ...] = (("probe", None), ("probe_balanced", "balanced"))
+        for name, class_weight in weightings:
+            probe = LinearProbe.fit(axes, data.train.labels, seed, class_weight)
+            validation, test = expit(probe.logits(data.validation.features)), expit(probe.logits(data.test.features))
+            scores[f"score_{name}"] = np.concatenate([validation, test])
+            chosen = _choose_thresholds(data.validation.labels, validation, data.test.labels, config)
+            found |= {f"{name}/{key}": value for key, value in _score(data.test.labels, test, chosen, config).items()}
+            thresholds |= {f"{name}/{key}": value for key, value in chosen.items()}
+            if name == "probe":
+                gates = validation >= chosen["f1"], test >= chosen["f1"]
+                found |= _sewer(data, axes, probe.C, gates)
+    found |= _fixed_probe(data, seed)
+    found |= _neighbors_and_detectors(data, config, scores)
+    if len(data.level_free.features):
+        found |= label_free_metrics(data.level_free.features, data.level_free.embeddings, data.views)
+    if data.random_init_auroc is not None:
+        found["random_init/auroc"] = data.random_init_auroc
+    return EvalReport(metrics=_finite(found), thresholds=_finite(thresholds),
+                      scores={name: values.astype(np.float32) for name, values in scores.items()})
+
+
+def random_init_score(train: FeatureSet, test: FeatureSet, config: EvaluationConfig, seed: int) -> float:
+    """AUROC of the same probe as ``probe/auroc``, for features of the untrained backbone; NaN for one class."""
+    if not metrics.has_both_classes(train.labels):
+        return float("nan")
+    probe = LinearProbe.fit(PrincipalAxes(train.features), train.labels, seed)
+    return metrics.auroc(test.labels, probe.logits(test.features))
+
+
+def _choose_thresholds(labels: np.ndarray, scores: np.ndarray, test_labels: np.ndarray,
+                       config: EvaluationConfig) -> dict[str, float]:
+    """``f1`` and ``f2`` for the prevalence of the test set, ``deployment`` for the best F1 at deployment."""
+    prevalence = _test_prevalence(test_labels, config)
+    return {
+        "f1": metrics.choose_threshold(labels, scores, prevalence, beta=1),
+        "f2": metrics.choose_threshold(labels, scores, prevalence, beta=2),
+        "deployment": metrics.choose_threshold(labels, scores, config.deployment_prevalence, beta=1),
+    }
+
+
+def _score(labels: np.ndarray, scores: np.ndarray, thresholds: dict[str, float],
+           config: EvaluationConfig) -> dict[str, float]:
+    found = {
+        "auroc": metrics.auroc(labels, scores),
+        "ap": metrics.average_precision(labels, scores),
+        "fpr_at_95tpr": metrics.fpr_at_tpr(labels, scores, 0.95),
+    }
+    if np.isfinite(thresholds["f1"]):
+        found["f1"] = metrics.f_beta(labels, scores, thresholds["f1"], beta=1)
+        found["f2"] = metrics.f_beta(labels, scores, thresholds["f2"], beta=2)
+        found["balanced_accuracy"] = metrics.balanced_accuracy(labels, scores, thresholds["f1"])
+        found["precision_at_deployment"] = metrics.precision_at_prevalence(
+            labels, scores, config.deployment_prevalence, thresholds["deployment"])
+    return found
+
+
+def _fixed_probe(data: EvalInput, seed: int) -> dict[str, float]:
+    fixed = data.fixed_labelled
+    if not metrics.has_both_classes(fixed.labels):
+        return {}
+    scores = LinearProbe.fit(PrincipalAxes(fixed.features), fixed.labels, seed).logits(data.test.features)
+    return {"probe_fixed/auroc": metrics.auroc(data.test.labels, scores),
+            "probe_fixed/ap": metrics.average_precision(data.test.labels, scores)}
+
+
+def _neighbors_and_detectors(data: EvalInput, config: EvaluationConfig,
+                             scores: dict[str, np.ndarray]) -> dict[str, float]:
+    """kNN and both detectors; fills their columns of ``scores``."""
+    train, labels = data.train.features, data.test.labels
+    if len(train) < 2:
+        return {}
+    queries = np.concatenate([data.validation.features, data.test.features])
+    start = len(data.validation.labels)
+    neighbors = cosine_neighbors(train, queries, max(config.knn_neighbors, detectors.NUM_NEIGHBORS))
+    scores["score_detector_knn"] = detectors.knn_distance(neighbors)
+    scores["score_detector_mahalanobis"] = detectors.mahalanobis(train, queries)
+    found = {f"detector/{name}_auroc": metrics.auroc(labels, scores[f"score_detector_{name}"][start:])
+             for name in ("knn", "mahalanobis")}
+    if metrics.has_both_classes(data.train.labels):
+        votes = knn_scores(neighbors, data.train.labels, config.knn_neighbors)[start:]
+        found |= {"knn/auroc": metrics.auroc(labels, votes), "knn/ap": metrics.average_precision(labels, votes)}
+    return found
+
+
+def _sewer(data: EvalInput, axes: PrincipalAxes, C: float, gates: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    """F2-CIW and F1-Normal of a multi-label probe at the binary probe's C, in two stages like Sewer-ML's benchmark.
+
+    ``gates`` say which validation and test images the binary probe calls defective; no code fires on the others.
+    Each code's threshold maximises its F2 on validation, where the code is as frequent as in the test set.
+    """
+    train, validation, test = data.train.codes, data.validation.codes, data.test.codes
+    if train is None or validation is None or test is None or not metrics.has_both_classes(data.validation.labels):
+        return {}
+    probe = MultiLabelProbe.fit(axes, train, C)
+    on_validation, on_test = probe.logits(data.validation.features), probe.logits(data.test.features)
+    on_validation[~gates[0]] = -np.inf
+    predicted = np.zeros(test.shape, bool)
+    for code in range(test.shape[1]):
+        labels = validation[:, code]
+        threshold = metrics.choose_threshold(labels, on_validation[:, code], float(labels.mean()), beta=2)
+        # A code that training or validation lacks never fires: its logit is -inf or its threshold NaN.
+        fires = (on_test[:, code] >= threshold) & np.isfinite(on_test[:, code])
+        predicted[:, code] = fires & gates[1]
+    return {"sewer/f2_ciw": metrics.f2_ciw(test, predicted), "sewer/f1_normal": metrics.f1_normal(test, predicted)}
+
+
+def _test_prevalence(labels: np.ndarray, config: EvaluationConfig) -> float:
+    """The stated prevalence of the test set, or its own where it is left as it is."""
+    return config.test_prevalence if config.test_prevalence is not None else float((labels == 1).mean())
+
+
+def _check_finite(data: EvalInput) -> None:
+    names = ("train", "validation", "test", "fixed_labelled", "level_free")
+    parts = {name: getattr(data, name).features for name in names}
+    parts |= {"embedding": data.level_free.embeddings, "view": data.views}
+    for name, values in parts.items():
+        if values is not None and not np.isfinite(values).all():
+            raise TrainingError("diverged", f"{name} features contain NaN or inf; lower the learning rate")
+
+
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if np.isfinite(value)}

@@ -1,0 +1,78 @@
+"""From images to features: the only file of the evaluation that runs the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainers.data.views import center_view
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Modules in eval mode without gradients; afterwards every submodule has the mode it had before."""
+    modes = [(module, module.training) for root in modules for module in root.modules()]
+    try:
+        for root in modules:
+            root.eval()
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def extract(
+    encode: Callable[[Tensor], Tensor],
+    gather: Callable[[np.ndarray], np.ndarray],
+    positions: np.ndarray,
+    size: int,
+    device: torch.device | str,
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
+    batch_size: int = 256,
+    precision: torch.dtype = torch.float32,
+) -> np.ndarray:
+    """Features of the un-augmented images at ``positions``, in that order: (N, D) float32.
+
+    ``gather(positions)`` gives uint8 (B, 3, S, S); ``encode`` maps normalised (B, 3, size, size) to (B, D) and is
+    ``frozen`` here when it is a module; a plain callable is called as it is. ``precision`` is the autocast dtype.
+    """
+    device = torch.device(device)
+    mean = torch.as_tensor(mean, dtype=torch.float32, device=device)
+    std = torch.as_tensor(std, dtype=torch.float32, device=device)
+    modules = [encode] if isinstance(encode, nn.Module) else []
+    reduced = precision != torch.float32
+    outputs = []
+    with frozen(*modules), torch.autocast(device.type, dtype=precision if reduced else None, enabled=reduced):
+        for images in _batches(gather, positions, batch_size):
+            with torch.autocast(device.type, enabled=False):  # the resize is exact in float32 only
+                view = center_view(torch.from_numpy(images).to(device), size, mean, std)
+            outputs.append(encode(view).float().cpu())
+    return torch.cat(outputs).numpy() if outputs else np.empty((0, 0), np.float32)
+
+
+def embed(head: Callable[[Tensor], Tensor], features: np.ndarray, device: torch.device | str,
+          batch_size: int = 1024) -> np.ndarray:
+    """Embeddings (N, K) float32 of features (N, D), without another pass through the backbone; see ``frozen``."""
+    with torch.inference_mode():
+        chunks = (torch.from_numpy(features[i:i + batch_size]) for i in range(0, len(features), batch_size))
+        return torch.cat([head(chunk.to(device)).float().cpu() for chunk in chunks]).numpy()
+
+
+def _batches(gather: Callable[[np.ndarray], np.ndarray], positions: np.ndarray,
+             batch_size: int) -> Iterator[np.ndarray]:
+    """Gathered batches; the next one is read while the current one is encoded."""
+    chunks = [positions[start:start + batch_size] for start in range(0, len(positions), batch_size)]
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        upcoming = [reader.submit(gather, chunk) for chunk in chunks[:1]]
+        for chunk in chunks[1:]:
+            upcoming.append(reader.submit(gather, chunk))
+            yield upcoming.pop(0).result()
+        for last in upcoming:
+            yield last.result()

@@ -1,0 +1,58 @@
+"""Exact cosine nearest neighbours, and the weighted vote on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TEMPERATURE = 0.07  # Wu et al., CVPR 2018
+_CHUNK = 1024  # queries per matrix product: bounds memory to chunk × N floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbors:
+    """The k most similar reference rows of each query, most similar first."""
+
+    similarities: np.ndarray
+    """(Q, k) float32 cosine similarities, -1..1."""
+    indices: np.ndarray
+    """(Q, k) rows of the reference."""
+
+
+def normalize_rows(features: np.ndarray) -> np.ndarray:
+    """Rows scaled to unit length, float32; a zero row stays zero."""
+    features = features.astype(np.float32, copy=False)
+    unit: np.ndarray = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def cosine_neighbors(reference: np.ndarray, queries: np.ndarray, num_neighbors: int) -> Neighbors:
+    """Exact search of (Q, D) queries among (N, D) reference rows; fewer than k rows give all of them."""
+    count = min(num_neighbors, len(reference))
+    transposed = np.ascontiguousarray(normalize_rows(reference).T)
+    queries = normalize_rows(queries)
+    similarities = np.empty((len(queries), count), np.float32)
+    indices = np.empty((len(queries), count), np.int64)
+    for start in range(0, len(queries), _CHUNK):
+        block = queries[start:start + _CHUNK] @ transposed
+        nearest = np.argpartition(block, -count, axis=1)[:, -count:]
+        values = np.take_along_axis(block, nearest, 1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        similarities[start:start + _CHUNK] = np.take_along_axis(values, order, 1)
+        indices[start:start + _CHUNK] = np.take_along_axis(nearest, order, 1)
+    return Neighbors(similarities=similarities, indices=indices)
+
+
+def knn_scores(neighbors: Neighbors, labels: np.ndarray, num_neighbors: int,
+               temperature: float = TEMPERATURE) -> np.ndarray:
+    """(Q,) share of the vote for "defect", 0..1, among the k nearest, each with weight exp(similarity / temperature).
+
+    Source: Wu et al., CVPR 2018.
+    """
+    nearest = neighbors.similarities[:, :num_neighbors]
+    # Relative to the nearest neighbour: the same shares, and no overflow at small temperatures.
+    weights = np.exp((nearest - nearest[:, :1]) / temperature)
+    votes = weights * (labels[neighbors.indices[:, :num_neighbors]] == 1)
+    shares: np.ndarray = votes.sum(1) / weights.sum(1)
+    return shares

@@ -1,0 +1,59 @@
+"""The trained encoder as a safetensors file that says how to rebuild and feed it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from trainers.backbones import Backbone, build_backbone
+from trainers.data.index import DataError
+from trainers.data.views import center_view
+
+
+class Encoder(nn.Module):
+    """A frozen backbone with its preprocessing: uint8 images (B, 3, H, H) -> float32 features (B, D)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    @property
+    def feature_dim(self) -> int:
+        return self.backbone.feature_dim
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone(center_view(images, self.backbone.image_size, self.mean, self.std)).float()
+
+
+def save_encoder(path: Path, backbone: Backbone, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Write ``net.`` weights (timm's own names) and the facts to rebuild; atomically."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in backbone.net.state_dict().items()}
+    facts = {"backbone": backbone.name, "image_size": backbone.image_size, "mean": mean, "std": std}
+    temporary = path.with_suffix(".tmp")
+    save_file(weights, temporary, metadata={"ablation": json.dumps(facts)})
+    os.replace(temporary, path)
+
+
+def load_encoder(path: Path) -> Encoder:
+    """Rebuild an exported encoder (strictly). Raises ``DataError`` for a missing or foreign file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["ablation"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(f"{path}: not an encoder exported by this project ({error})") from None
+    backbone = build_backbone(facts["backbone"], facts["image_size"])
+    backbone.net.load_state_dict(weights, strict=True)
+    return Encoder(backbone, tuple(facts["mean"]), tuple(facts["std"]))

@@ -1,0 +1,90 @@
+"""What the machine offers and what a process must set once: device, precision, threads, heap, memory."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trainers.config import ConfigError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` = CUDA when present. Raises ``ConfigError`` when CUDA is asked for and absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("resources.gpus_per_worker", "a GPU is asked for and torch sees none here "
+                          "(set it to 0, or check the driver: these wheels need CUDA 13, driver 580 or newer)")
+    return torch.device(name)
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor computes in it, else float32. By capability, not by timing, so that equal
+    machines always choose alike."""
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bf16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if capable else torch.float32
+
+
+def prepare_process(threads: int | None) -> None:
+    """Once per process: thread count, and a heap that is kept between steps.
+
+    glibc gives large blocks back to the kernel after every step and page-faults them in again; raising its
+    thresholds is worth up to 1.8x in float32 on CPUs (docs/architecture.md, Performance).
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new high-water mark, so that a warm process reports each run's own peak."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or not allowed: the mark then is the process's, an upper bound
+        pass
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak of device memory (CUDA) or resident memory (CPU) since ``reset_peak_memory``, MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def seed_everything(seed: int, determinism: str) -> None:
+    """Seed the global generators (parameter initialisation) and set the determinism level.
+
+    ``fast``: seeded, cuDNN may benchmark. ``seeded``: fixed algorithms where free. ``strict``: torch refuses
+    operations without a deterministic form, TF32 off.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = determinism == "fast"
+    torch.backends.cudnn.deterministic = determinism == "strict"
+    torch.use_deterministic_algorithms(determinism == "strict")
+    if torch.cuda.is_available():
+        torch.backends.fp32_precision = "ieee" if determinism == "strict" else "tf32"

@@ -1,0 +1,93 @@
+"""The end of a run: scores, flags, provenance and the files a result leaves beside it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainers.build import Run
+from trainers.evaluation.evaluate import EvalReport, evaluate
+from trainers.evaluation.label_free import RANKME_CONVENTION
+from trainers.machine import peak_memory_mb
+from trainers.meter import COLLAPSED_STD
+from trainers.provenance import describe
+from trainers.records import TrainResult
+
+MAX_KEYS = 40
+
+
+class Timer:
+    """Seconds of each phase since the one before."""
+
+    def __init__(self) -> None:
+        self.begun = self.last = time.perf_counter()
+        self.metrics: dict[str, float] = {}
+
+    def mark(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.metrics[f"time/{phase}"] = now - self.last
+        self.metrics["time/total"] = now - self.begun
+        self.last = now
+
+
+def score(run: Run) -> EvalReport:
+    """Evaluate the encoder as it is now."""
+    return evaluate(run.judge.collect(run.method), run.config.evaluation, run.config.seed)
+
+
+def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResult:
+    """Score the finished run and write ``scores.parquet`` and ``manifest.parquet``. ``last_epoch``: its means."""
+    report = score(run)
+    folder = run.context.trial_dir
+    write_parquet(folder / "scores.parquet", _scores(run, report))
+    write_parquet(folder / "manifest.parquet", _manifest(run))
+    timer.mark("evaluate")
+    kept = ("train/loss", "train/images_per_second", "train/data_wait")
+    metrics = report.metrics | {key: last_epoch[key] for key in kept} | timer.metrics
+    metrics["memory/peak_mb"] = peak_memory_mb(run.device)
+    metrics = {key: float(value) for key, value in metrics.items() if math.isfinite(value)}
+    assert len(metrics) <= MAX_KEYS, sorted(metrics)
+    collapsed = last_epoch["train/feature_std"] < COLLAPSED_STD
+    return TrainResult(
+        metrics=metrics, epochs=run.config.train.epochs, steps=run.config.train.epochs * run.steps_per_epoch,
+        provenance=_provenance(run, report), flags=["collapsed"] if collapsed else [])
+
+
+def _provenance(run: Run, report: EvalReport) -> dict[str, object]:
+    sets = run.judge.sets
+    return describe(run.device) | {
+        "precision": str(run.precision).removeprefix("torch."), "num_workers": run.context.world_size,
+        "data_digest": run.data.dataset.index.digest, "subset_digest": run.subset.digest,
+        "num_train": len(run.sampler.positions), "num_validation": len(sets.validation), "num_test": len(sets.test),
+        "num_corrupt": len(run.subset.positions) - len(run.sampler.positions),
+        "recipe": asdict(run.recipe), "thresholds": report.thresholds,
+        "rankme": f"{RANKME_CONVENTION}-n{len(sets.level_free)}-k{run.method.encoder.feature_dim}"}
+
+
+def _scores(run: Run, report: EvalReport) -> pa.Table:
+    sets = run.judge.sets
+    positions = np.concatenate([sets.validation, sets.test])
+    index = run.data.dataset.index
+    split = ["validation"] * len(sets.validation) + ["test"] * len(sets.test)
+    columns = {"image_id": index.ids[positions].tolist(), "split": split, "label": index.labels[positions],
+               "defect_type": index.defect_types[positions].tolist()}
+    return pa.table(columns | {name: values.astype(np.float32) for name, values in report.scores.items()})
+
+
+def _manifest(run: Run) -> pa.Table:
+    index, positions = run.data.dataset.index, run.sampler.positions
+    return pa.table({"image_id": index.ids[positions].tolist(), "label": index.labels[positions],
+                     "defect_type": index.defect_types[positions].tolist()})
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    temporary = path.with_suffix(".tmp")
+    pq.write_table(table, temporary)
+    os.replace(temporary, path)

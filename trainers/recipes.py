@@ -1,0 +1,97 @@
+"""Optimiser settings per (method, kind of backbone), each with its source. No torch here.
+
+``lr`` is the base rate: the peak is ``lr * batch_size / 256``. SGD 0.06 is what lightly's small benchmarks use for all
+ResNet-18 methods at batches of 128 to 512 (docs/.../benchmarks: CIFAR-10, Imagenette); LARS needs large batches and
+long runs. On ViTs only AdamW trains reliably (MoCo v3, stable-pretraining's RESULTS.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from trainers.config import ConfigError, suggest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Defaults of one (method, kind of backbone); a field set in ``train`` wins over it."""
+
+    optimizer: Literal["lars", "sgd", "adamw"]
+    lr: float
+    """Base learning rate at batch 256."""
+    weight_decay: float
+    """Not on 1-d parameters and tokens."""
+    warmup_epochs: float
+    """Linear warm-up; the loop caps it to 10 % of short budgets."""
+    clip_grad: float = 0.0
+    """Largest gradient norm; 0 = off."""
+    momentum: float = 0.9
+    """SGD and LARS."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW."""
+    weight_decay_end: float | None = None
+    """Cosine from ``weight_decay`` to this over the run; null = constant."""
+    source: str
+    """Where the values come from."""
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+_LIGHTLY = "lightly benchmarks, ResNet-18 on CIFAR-10 and Imagenette: SGD 0.06, momentum 0.9, 5e-4"
+_SPT = "stable-pretraining benchmarks, ViT-S on Imagenette: AdamW 5e-4, 0.05, betas 0.9 0.95"
+_SPT_MAE = "stable-pretraining benchmarks, MAE on Imagenette: AdamW 1e-3; wd 0.05 and betas of arXiv:2111.06377"
+_SPARK = "SparK (arXiv:2301.03580): clip 5, wd 0.04; AdamW in place of LAMB, lr as MAE on Imagenette"
+
+
+def _sgd(source: str = _LIGHTLY, *, lr: float = 0.06, weight_decay: float = 5e-4, clip_grad: float = 0.0) -> Recipe:
+    return Recipe(
+        optimizer="sgd", lr=lr, weight_decay=weight_decay, warmup_epochs=10, clip_grad=clip_grad, source=source
+    )
+
+
+def _adamw(
+    source: str, *, lr: float = 5e-4, weight_decay: float = 0.05, clip_grad: float = 0.0, end: float | None = None,
+    betas: tuple[float, float] = (0.9, 0.95),
+) -> Recipe:
+    return Recipe(
+        optimizer="adamw", lr=lr, weight_decay=weight_decay, warmup_epochs=10, clip_grad=clip_grad,
+        weight_decay_end=end, betas=betas, source=source,
+    )
+
+
+RECIPES: dict[tuple[str, str], Recipe] = {
+    ("simclr", "resnet"): _sgd(),
+    ("barlow_twins", "resnet"): _sgd(),
+    ("byol", "resnet"): _sgd(),
+    ("dino", "resnet"): _sgd(_LIGHTLY + "; clip 3 of arXiv:2104.14294", clip_grad=3.0),
+    ("mae", "resnet"): _adamw(_SPARK, lr=1e-3, weight_decay=0.04, clip_grad=5.0),
+    ("mae_dense", "resnet"): _adamw("as mae on the ResNet, whose control arm it is", lr=1e-3, weight_decay=0.04,
+                                    clip_grad=5.0),
+    ("supervised", "resnet"): _sgd("Sewer-ML (CVPR 2021): SGD 0.1, momentum 0.9, 1e-4; clip 5 against the spikes of "
+                                   "balanced weights", lr=0.1, weight_decay=1e-4, clip_grad=5.0),
+    ("simclr", "vit"): _adamw(_SPT),
+    ("barlow_twins", "vit"): _adamw(_SPT),
+    ("byol", "vit"): _adamw(_SPT + "; its RESULTS.md: LARS collapses for BYOL on ViT, AdamW does not"),
+    ("dino", "vit"): _adamw("DINO (arXiv:2104.14294), ViT-S/16: 5e-4, wd 0.04 to 0.4, clip 3", weight_decay=0.04,
+                            end=0.4, clip_grad=3.0, betas=(0.9, 0.999)),
+    ("mae", "vit"): _adamw(_SPT_MAE, lr=1e-3),
+    ("mae_dense", "vit"): _adamw("as mae on the ViT, whose control arm it is", lr=1e-3),
+    ("supervised", "vit"): _adamw("DeiT (arXiv:2012.12877): AdamW 5e-4 per 512, 0.05; rate doubled for short runs, "
+                                  "clip 1", clip_grad=1.0, betas=(0.9, 0.999)),
+}
+
+
+def recipe(method: str, backbone: str) -> Recipe:
+    """The defaults of a method on a backbone: a ``Backbone.kind`` (``resnet``, ``vit``, ``other``) or a timm name.
+
+    Other kinds take the AdamW settings of the ViT. Raises ``ConfigError`` for an unknown method.
+    """
+    kind = "resnet" if backbone.startswith("resnet") else "vit"
+    if (method, kind) not in RECIPES:
+        known = list(dict.fromkeys(name for name, _ in RECIPES))
+        raise ConfigError("method", f"no recipe for '{method}'{suggest(method, known)}")
+    return RECIPES[method, kind]

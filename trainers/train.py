@@ -1,0 +1,117 @@
+"""The training loop: build, resume, then for every epoch load, forward, backward, step, report, evaluate, save.
+
+``train`` is a generator: every rank drives its own, and the caller decides what to do with what it yields
+(``ablation.worker`` writes the ledger; ``python -m trainers`` prints). Nothing is hooked in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from trainers import checkpoint
+from trainers.build import Run, build
+from trainers.checkpoint import Position
+from trainers.config import TrainConfig
+from trainers.data.views import augment
+from trainers.export import save_encoder
+from trainers.machine import reset_peak_memory
+from trainers.meter import Meter
+from trainers.outcome import Timer, conclude, score
+from trainers.records import Batch, EpochReport, Progress, RunContext, TrainResult
+from trainers.seeding import image_keys
+
+CHECKPOINT_SECONDS = 30.0
+
+
+def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | TrainResult]:
+    """Train one method on one subset and score its frozen features.
+
+    Yields an ``EpochReport`` per epoch, on every rank, and on rank 0 a ``TrainResult`` last. Continues from the
+    checkpoint in ``context.trial_dir`` if there is one, and then ends with the numbers of an undisturbed run. At
+    equal global batch the number of ranks changes them by rounding only.
+
+    Raises ``ConfigError`` or ``DataError`` before any training, ``TrainingError('diverged')`` at a non-finite loss.
+    """
+    timer = Timer()
+    run, meter, start = _begin(config, context)
+    steps, epochs = run.steps_per_epoch, config.train.epochs
+    timer.mark("setup")
+    saved_at = time.monotonic()
+    metrics: dict[str, float] = {}
+
+    for epoch in range(start.epoch, epochs):
+        first = start.step_in_epoch if epoch == start.epoch else 0
+        stream = run.prefetcher.stream(run.sampler.batches(epoch, first))
+        for number, (rows, pixels) in enumerate(stream, start=first):
+            progress = Progress(epoch * steps + number, epochs * steps, epoch, epochs)
+            batch = _batch(run, rows, pixels, epoch, meter)
+
+            run.schedule.apply(run.optimizer, progress.step)
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == torch.bfloat16):
+                output = run.ddp(batch, progress)
+            output.loss.backward()
+            if run.recipe.clip_grad > 0:
+                torch.nn.utils.clip_grad_norm_(run.method.parameters(), run.recipe.clip_grad)
+            run.method.before_step(progress)
+            run.optimizer.step()
+            run.optimizer.zero_grad(set_to_none=True)
+            run.method.after_step(progress)
+            meter.update(output, progress, num_images=config.train.batch_size)
+
+            if context.rank == 0 and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                _save(run, meter, Position(epoch, number + 1))
+                saved_at = time.monotonic()
+
+        metrics = meter.finish((epoch + 1) * steps, lr=run.schedule.lr((epoch + 1) * steps - 1))
+        if context.rank == 0 and _due(epoch, config):
+            metrics |= score(run).metrics
+        yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics)
+
+    timer.mark("train")
+    if context.rank == 0:
+        save_encoder(context.trial_dir / "encoder.safetensors", run.method.encoder,
+                     run.data.dataset.mean, run.data.dataset.std)
+        yield conclude(run, timer, metrics)
+        checkpoint.clear(context.trial_dir)
+
+
+def _begin(config: TrainConfig, context: RunContext) -> tuple[Run, Meter, Position]:
+    """Build the run and put it where its checkpoint left off."""
+    run = build(config, context)
+    meter = Meter(run.device)
+    reset_peak_memory(run.device)
+    saved = checkpoint.load(context.trial_dir, context.log)
+    if saved is None:
+        return run, meter, Position()
+    position, state = saved
+    run.load_state(state["run"])
+    meter.load_state(state["meter"])
+    context.log(f"continues at epoch {position.epoch + 1}, step {position.step_in_epoch}")
+    return run, meter, position
+
+
+def _batch(run: Run, rows: np.ndarray, pixels: np.ndarray, epoch: int, meter: Meter) -> Batch:
+    """Pixels to the device, views drawn there; all randomness keyed by (seed, epoch, image)."""
+    begun = time.perf_counter()
+    hashes = run.data.hashes[rows]
+    images = torch.from_numpy(pixels).to(run.device, non_blocking=True)
+    keys = image_keys(hashes, run.config.seed, "views", epoch)
+    views = augment(images, keys, run.specs, run.mean, run.std)
+    masks = image_keys(hashes, run.config.seed, "masks", epoch).view(np.int64)
+    labels = torch.from_numpy(run.data.dataset.index.labels[rows].astype(np.int64))
+    meter.seconds_data += time.perf_counter() - begun + run.prefetcher.take_waited()
+    return Batch(views, labels.to(run.device), torch.from_numpy(masks).to(run.device))
+
+
+def _save(run: Run, meter: Meter, position: Position) -> None:
+    checkpoint.save(run.context.trial_dir, position, {"run": run.state(), "meter": meter.state()})
+
+
+def _due(epoch: int, config: TrainConfig) -> bool:
+    """Evaluate between epochs? The end is always evaluated, by ``conclude``."""
+    every = config.evaluation.every
+    return every is not None and (epoch + 1) % every == 0 and epoch + 1 < config.train.epochs
