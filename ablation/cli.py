@@ -1,0 +1,217 @@
+"""The command line: parses, calls, prints. Data on stdout, everything else on stderr.
+
+Nothing heavy is imported before a command needs it: ``ablation --help`` answers at once. Exit codes: 0 ok,
+1 internal error, 2 usage, configuration or data error, 3 finished with failed trials, 4 nothing matched, 5 gate
+not met, 6 Ray or MLflow unreachable, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablation import __version__
+from ablation.console import Format, emit, fail, note
+
+app = typer.Typer(
+    name="ablation", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Self-supervised learning under class imbalance: plan, run on Ray, track in MLflow, analyse.",
+    epilog="First steps: ablation run quickstart")
+
+Study = Annotated[str, typer.Argument(help="study.yaml, path.py:function, or the name of a built-in study")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="fields of the study file, e.g. train.epochs=5")]
+Name = Annotated[str, typer.Argument(help="name of a study in the store")]
+StoreOption = Annotated[str | None, typer.Option("--store", help="folder of all studies [ABLATION_STORE, ./studies]")]
+Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow [MLFLOW_TRACKING_URI, SQLite in the store]")]
+FormatOption = Annotated[Format, typer.Option("--format", help="how to print")]
+Tiny = Annotated[bool, typer.Option("--allow-tiny", help="let subsets with fewer than 20 defects through")]
+Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metrics")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog="Example: ablation validate study.yaml train.epochs=5")
+def validate(study: Annotated[str | None, typer.Argument(help="as for run")] = None, overrides: Overrides = None,
+             schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a study file")] = False,
+             ) -> None:
+    """Check a study file without reading its data."""
+    import json
+
+    from ablation.spec import StudySpec
+
+    if schema:
+        print(json.dumps(StudySpec.json_schema(), indent=1))
+        return
+    if study is None:
+        raise typer.BadParameter("name a study file, or use --schema")
+    spec = StudySpec.load(study, overrides or ())
+    note(f"{study}: ok, study '{spec.name}'")
+
+
+@app.command(epilog="Example: ablation plan study.yaml 'grid.seed=[0,1,2]' --format csv")
+def plan(study: Study, overrides: Overrides = None, store: StoreOption = None, allow_tiny: Tiny = False,
+         format: FormatOption = Format.table) -> None:
+    """Show which trials a study has, with the images of each level; trains nothing."""
+    from ablation.errors import PlanError
+    from ablation.plan import Plan
+    from ablation.plan import plan as make_plan
+    from ablation.spec import StudySpec
+
+    problem: PlanError | None = None
+    try:
+        planned = make_plan(StudySpec.load(study, overrides or ()), store=store, allow_tiny=allow_tiny or None)
+    except PlanError as error:
+        if not isinstance(error.plan, Plan):
+            raise
+        planned, problem = error.plan, error
+    emit(planned.to_frame(), format)
+    if format is Format.table:
+        print()
+        emit(planned.level_counts(), format)
+        print(f"\n{len(planned.trials)} trials, {len(planned.pending())} to run")
+    if problem:
+        raise problem
+
+
+@app.command(epilog="Example: ablation run quickstart --store /tmp/studies")
+def run(study: Study, overrides: Overrides = None, store: StoreOption = None, tracking_uri: Tracking = None,
+        address: Annotated[str | None, typer.Option(help="Ray cluster [RAY_ADDRESS, a local one]")] = None,
+        max_concurrent: Annotated[int | None, typer.Option(min=1, help="most trials at once")] = None,
+        allow_tiny: Tiny = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="same as: ablation plan")] = False,
+        fail_under: Annotated[list[str] | None, typer.Option(
+            help="gate, e.g. probe/auroc=0.8: exit 5 unless the best trial reaches it")] = None) -> None:
+    """Run what is not finished yet; safe to repeat, adding seeds or methods runs only what is new."""
+    from ablation.commands import run_study
+
+    if dry_run:
+        plan(study, overrides, store, allow_tiny)
+        return
+    code = run_study(study, overrides or [], store=store, tracking_uri=tracking_uri, address=address,
+                     max_concurrent=max_concurrent, allow_tiny=allow_tiny,
+                     gates=fail_under or [])
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: ablation status quickstart --format json")
+def status(name: Annotated[str | None, typer.Argument(help="a study; default: all of the store")] = None,
+           store: StoreOption = None, format: FormatOption = Format.table) -> None:
+    """How far a study is; reads the store only, so it works while a driver runs and after it died."""
+    from ablation.commands import study_status
+
+    emit(study_status(name, store), format)
+
+
+@app.command(epilog="Example: ablation results quickstart --where \"method == 'simclr'\" --format csv")
+def results(name: Name, store: StoreOption = None, format: FormatOption = Format.table,
+            where: Annotated[str | None, typer.Option(help="pandas expression over the columns")] = None,
+            everything: Annotated[bool, typer.Option("--all", help="all columns in the table")] = False) -> None:
+    """One row per planned trial, failed ones included."""
+    from ablation.commands import trial_rows
+
+    emit(trial_rows(name, store, where, everything or format is not Format.table), format)
+
+
+@app.command(epilog="Example: ablation best quickstart --by imbalance,backbone -k 3")
+def best(name: Name, store: StoreOption = None, metric: Metric = "probe/auroc", format: FormatOption = Format.table,
+         by: Annotated[str, typer.Option(help="best of each; comma separated, empty = overall")] = "imbalance",
+         k: Annotated[int, typer.Option("-k", min=1, help="how many of each")] = 1) -> None:
+    """The best trials by a metric."""
+    from ablation.results import load_study
+
+    emit(load_study(name, store=store).best(metric, by=[word for word in by.split(",") if word], k=k), format)
+
+
+@app.command(epilog="Example: ablation report quickstart --out /tmp/report")
+def report(name: Name, store: StoreOption = None,
+           out: Annotated[Path | None, typer.Option(help="folder [STORE/<study>/report]")] = None) -> None:
+    """Write the report (one HTML file, CSV tables, figures) and print its path."""
+    from ablation.results import load_study
+
+    print(load_study(name, store=store).report(out))
+
+
+@app.command(epilog="Example: ablation sync quickstart --tracking-uri http://127.0.0.1:5000")
+def sync(name: Name, store: StoreOption = None, tracking_uri: Tracking = None) -> None:
+    """Bring MLflow up to date from the store; can be repeated, never duplicates."""
+    from ablation.store import Store
+    from ablation.tracking import Mirror
+
+    opened = Store(store)
+    study = opened.study(name)
+    _require(study.exists, name, opened.studies())
+    Mirror(opened, study, tracking_uri).finish(study.path / "report")
+    note(f"{name}: MLflow is up to date")
+
+
+@app.command(epilog="Example: ablation ui --port 5000")
+def ui(store: StoreOption = None, tracking_uri: Tracking = None,
+       port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free port")] = 5000) -> None:
+    """Start the MLflow web page over the store, on this machine only, until Ctrl-C."""
+    from ablation.store import Store
+    from ablation.tracking import serve
+
+    raise typer.Exit(serve(Store(store), tracking_uri, port, note))
+
+
+@app.command(epilog="Example: ablation methods")
+def methods(format: FormatOption = Format.table) -> None:
+    """The methods, their papers and default hyper-parameters."""
+    from ablation.listings import method_rows
+
+    emit(method_rows(), format)
+
+
+@app.command(epilog="Example: ablation backbones --format json")
+def backbones(format: FormatOption = Format.table) -> None:
+    """The backbones that have recipes; any other timm name can be given too."""
+    from ablation.listings import backbone_rows
+
+    emit(backbone_rows(), format)
+
+
+@app.command(epilog="Example: ablation datasets")
+def datasets(format: FormatOption = Format.table) -> None:
+    """The data set readers and what they expect."""
+    from ablation.listings import dataset_rows
+
+    emit(dataset_rows(), format)
+
+
+@app.command(epilog="Example: ablation metrics --format md")
+def metrics(format: FormatOption = Format.table) -> None:
+    """Every metric: what it is, its range, which direction is better, its source."""
+    from ablation.listings import metric_rows
+
+    emit(metric_rows(), format)
+
+
+def _require(exists: bool, name: str, names: list[str]) -> None:
+    from ablation.errors import NothingMatched
+    from trainers.config import suggest
+
+    if not exists:
+        raise NothingMatched(f"no study '{name}' in this store{suggest(name, names)}")
+
+
+def main() -> None:
+    """Entry point: every error becomes one line per problem and its exit code."""
+    from ablation.data_commands import app as data_app
+
+    app.add_typer(data_app, name="data")
+    try:
+        app(standalone_mode=True)
+    except (KeyboardInterrupt, Exception) as error:
+        sys.exit(fail(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What the longer commands do, apart from parsing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ablation.console import Format, emit, note
+from ablation.errors import SpecError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ablation.results import StudyResults
+
+COLUMNS = ("key", "state", "method", "backbone", "imbalance", "seed", "metrics.probe/auroc", "metrics.probe_fixed/auroc",
+           "metrics.knn/auroc", "metrics.random_init/auroc", "metrics.label_free/rankme", "flags", "reason")
+
+
+def run_study(source: str, overrides: list[str], *, store: str | None, tracking_uri: str | None, address: str | None,
+              max_concurrent: int | None, allow_tiny: bool, gates: list[str]) -> int:
+    """``ablation run``: plan, run with the live panel, print scores and the report's path. Returns the exit code."""
+    from rich.console import Console
+
+    from ablation.driver import run_plan
+    from ablation.panel import Panel
+    from ablation.plan import plan as make_plan
+    from ablation.spec import StudySpec
+
+    wanted = [_gate(text) for text in gates]
+    spec = StudySpec.load(source, overrides)
+    planned = make_plan(spec, store=store, allow_tiny=allow_tiny or None)
+    todo = planned.pending()
+    note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}")
+    epochs = {trial.key: trial.config.train.epochs for trial in planned.trials}
+    with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True)) as panel:
+        results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
+                           max_concurrent=max_concurrent)
+    frame = results.trials_dataframe()
+    emit(_short(frame), Format.table)
+    print(f"\nreport: {planned.study_dir / 'report' / 'report.html'}")
+    note(f"browse: ablation ui{f' --store {store}' if store else ''}")
+    missed = [text for text, gate in zip(gates, wanted, strict=True) if not _met(results, *gate)]
+    for text in missed:
+        note(f"gate not met: {text}")
+    if missed:
+        return 5
+    failed = frame[frame["state"] != "FINISHED"]
+    for row in failed.itertuples():
+        note(f"{row.state}: {row.key}: {row.reason}")
+    return 3 if len(failed) else 0
+
+
+def study_status(name: str | None, store: str | None) -> pd.DataFrame:
+    """One row per study, or one per trial of the named study."""
+    import pandas as pd
+
+    from ablation.results import load_study
+    from ablation.store import Store, TrialState
+
+    opened = Store(store)
+    if name is None:
+        rows = []
+        for study in map(opened.study, opened.studies()):
+            states = [study.read_state(key).state for key in study.planned_keys()]
+            counts = {state.value: states.count(state) for state in TrialState}
+            rows.append({"study": study.name, "trials": len(states), **counts, "driver": _driver(study)})
+        return pd.DataFrame(rows, columns=["study", "trials", *(state.value for state in TrialState), "driver"])
+    study = load_study(name, store=store) and opened.study(name)
+    rows = []
+    for key in study.planned_keys():
+        status = study.read_state(key)
+        beat = f"{time.time() - status.heartbeat:.0f} s ago" if status.heartbeat and not status.finished else ""
+        rows.append({"key": key, "state": str(status.state), "epoch": status.epoch, "epochs": status.epochs,
+                     "attempt": status.attempt, "host": status.host, "heartbeat": beat, "flags": list(status.flags),
+                     "reason": status.reason, "message": status.message})
+    return pd.DataFrame(rows)
+
+
+def trial_rows(name: str, store: str | None, where: str | None, everything: bool) -> pd.DataFrame:
+    """``ablation results``. Raises ``SpecError`` for a bad ``where``, ``NothingMatched`` when no row is left."""
+    from ablation.errors import NothingMatched
+    from ablation.results import load_study
+
+    frame = load_study(name, store=store).trials_dataframe()
+    if where:
+        try:
+            frame = frame.query(where)
+        except Exception as error:  # pandas passes on whatever its parser or the columns raise
+            raise SpecError(f"--where {where!r}: {str(error).splitlines()[0]} (columns: {', '.join(COLUMNS[:6])}, "
+                            "and `metrics.probe/auroc` in backticks)") from None
+        if frame.empty:
+            raise NothingMatched(f"no trial of '{name}' matches {where!r}")
+    return frame if everything else _short(frame)
+
+
+def _short(frame: pd.DataFrame) -> pd.DataFrame:
+    shown = frame[[column for column in COLUMNS if column in frame]]
+    shown = shown.loc[:, [column in COLUMNS[:6] or bool(shown[column].astype(str).str.strip("[]()<NA>Nonean").any())
+                          for column in shown]]
+    return shown.rename(columns=lambda column: column.removeprefix("metrics."))
+
+
+def _driver(study: Any) -> str:
+    holder = study.lock_holder()
+    return "" if holder is None else f"{holder.get('pid', '?')} on {holder.get('host', '?')}"
+
+
+def _gate(text: str) -> tuple[str, float]:
+    metric, _, value = text.partition("=")
+    try:
+        return metric, float(value)
+    except ValueError:
+        raise SpecError(f"--fail-under {text!r}: expected metric=number, e.g. probe/auroc=0.8") from None
+
+
+def _met(results: StudyResults, metric: str, least: float) -> bool:
+    column = results.trials_dataframe().get(f"metrics.{metric}")
+    return column is not None and bool((column.dropna() >= least).any())

@@ -1,0 +1,92 @@
+"""Printing: frames on stdout in the format asked for, notes and errors on stderr."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Format(enum.StrEnum):
+    """Of read commands."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+
+
+def note(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def emit(frame: pd.DataFrame, format: Format) -> None:
+    """Print a frame. JSON is a list of records; a NaN becomes null."""
+    if format is Format.json:
+        print(frame.to_json(orient="records", indent=1, force_ascii=False))
+    elif format is Format.csv:
+        print(frame.to_csv(index=False), end="")
+    elif format is Format.md:
+        print(_markdown(frame))
+    else:
+        _table(frame)
+
+
+def cell(value: Any) -> str:
+    """Numbers short, absent values empty."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e-3 or abs(value) >= 1e5 else f"{value:.4f}".rstrip("0").rstrip(".")
+    if isinstance(value, (list, tuple, set)):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    rows += [[cell(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _table(frame: pd.DataFrame) -> None:
+    """Aligned columns. Not cut to the terminal when piped, so that keys can be copied whole."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in frame.columns:
+        kind = frame[name].dtype.kind
+        table.add_column(str(name), justify="right" if kind in "fiu" else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(cell, row))
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=10_000)
+    console.print(table)
+
+
+def fail(error: BaseException) -> int:
+    """Say an error on stderr, one line per problem, and return its exit code."""
+    from ablation.errors import AblationError
+
+    if isinstance(error, KeyboardInterrupt):
+        note("interrupted; run the same command again to continue")
+        return 130
+    if isinstance(error, AblationError):
+        for line in str(error).splitlines():
+            note(f"error: {line}")
+        return error.exit_code
+    if type(error).__name__ in ("ConfigError", "DataError", "CorruptImage"):  # of trainers, without importing it
+        note(f"error: {error}")
+        return 2
+    traceback.print_exception(error)
+    note("error: internal error, please report the lines above")
+    return 1

@@ -1,0 +1,258 @@
+"""Run a plan on Ray: the only file that knows Ray Tune.
+
+The ledger in the store decides what is left to do (planned trials minus FINISHED), never Tune's own snapshot,
+which forgets trials and ignores an enlarged grid. Tune schedules: it reserves resources, starts and reuses
+processes, and repeats trials whose process was lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablation.errors import PlanError, ServiceUnavailable
+from ablation.events import Event, OnEvent
+from ablation.store import Store, StudyStore, TrialState
+from ablation.tracking import BackgroundMirror, Mirror
+
+if TYPE_CHECKING:
+    from ablation.plan import Plan
+    from ablation.results import StudyResults
+
+
+OBJECT_STORE_BYTES = 256 * 2**20  # jobs are plain data; pictures travel by memory-mapped files
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What the cluster has."""
+
+    cpus: float
+    gpus: float
+    max_node_cpus: float
+
+
+def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = None,
+             on_event: OnEvent | None = None, max_concurrent: int | None = None) -> StudyResults:
+    """Train what is not FINISHED yet, write the report, return the results. Blocks.
+
+    Runs on the cluster at ``address`` or ``RAY_ADDRESS``, else on a local one that lives as long as the call. A
+    failed trial never ends the study. Safe to repeat after any interruption. Raises ``StudyLocked`` when another
+    driver holds the study, ``ServiceUnavailable`` when Ray cannot be reached, ``PlanError`` when the cluster can
+    never hold a trial, ``KeyboardInterrupt`` when interrupted (what was running is STOPPED and continues later).
+    """
+    from ablation.results import load_study
+
+    tell = on_event or (lambda event: None)
+    study = StudyStore(plan.study_dir)
+    store = Store(study.path.parent)
+    with study.lock():
+        plan.save()
+        todo = plan.pending()
+        begun = time.time()
+        if todo:
+            mirror = BackgroundMirror(Mirror(store, study, tracking_uri), lambda text: tell(Event("warning", text)))
+            try:
+                _train(plan, todo, study, address, max_concurrent, mirror, tell)
+            finally:
+                _settle(study, [trial.key for trial in todo], begun)
+                report = _report(study, store, tell)
+                mirror.finish(report)
+        elif not (study.path / "report" / "report.html").exists():
+            _report(study, store, tell)
+    return load_study(study.name, store=store.root)
+
+
+def _train(plan: Plan, todo: list[Any], study: StudyStore, address: str | None, max_concurrent: int | None,
+           mirror: BackgroundMirror, tell: OnEvent) -> None:
+    """Prepare the pictures, hand the jobs to Tune, wait."""
+    cache_dir = _prepare_pictures(todo, tell)
+    with connect(address, tell) as machines:
+        jobs = _jobs(plan, todo, study, cache_dir, machines)
+        _fit(plan, jobs, study, max_concurrent, mirror, tell)
+
+
+@contextmanager
+def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
+    """Raises ``ServiceUnavailable`` when ``address`` (or ``RAY_ADDRESS``) names a cluster that does not answer."""
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    local = address in (None, "local")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    options: dict[str, Any] = {"address": address}
+    if local:
+        # Own token, own session: other clusters on this machine are neither joined nor disturbed.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
+                   "object_store_memory": OBJECT_STORE_BYTES}
+    tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
+    try:
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True)
+    except Exception as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ServiceUnavailable(f"Ray at {address or 'local'} cannot be used: {line}") from error
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if token.exists() and token.owner() == Path.home().owner():
+        token.chmod(0o600)  # Ray writes it readable by all
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield Machines(cpus=sum(n.get("CPU", 0) for n in nodes), gpus=sum(n.get("GPU", 0) for n in nodes),
+                       max_node_cpus=max((n.get("CPU", 0) for n in nodes), default=0))
+    finally:
+        ray.shutdown()
+
+
+def _prepare_pictures(todo: list[Any], tell: OnEvent) -> Path:
+    """Decode what the trials need, before they start: here it is said, and bad data ends in one line."""
+    import numpy as np
+
+    from trainers.data.cache import default_cache_dir
+    from trainers.data.imbalance import select_evaluation_sets, select_subset
+    from trainers.data.loader import open_data
+
+    cache_dir = default_cache_dir()
+    seen: set[str] = set()
+    for trial in todo:
+        config = trial.config
+        cell = repr((config.data, config.subset, config.imbalance, config.seed, config.evaluation))
+        if cell in seen:
+            continue
+        seen.add(cell)
+        data = open_data(config.data, cache_dir)
+        index = data.dataset.index
+        subset = select_subset(index, config.imbalance, config.seed, config.subset, config.allow_tiny)
+        sets = select_evaluation_sets(index, config.evaluation)
+        data.cache.ensure(np.concatenate([subset.positions, *vars(sets).values()]),
+                          report=lambda text: tell(Event("note", text)))
+    return cache_dir
+
+
+def _jobs(plan: Plan, todo: list[Any], study: StudyStore, cache_dir: Path, machines: Machines) -> list[dict[str, Any]]:
+    """One plain mapping per trial. Raises ``PlanError`` for a gang that no node mix of the cluster can hold."""
+    from ablation.worker import Job
+
+    resources = plan.spec.resources
+    gpus = resources.gpus_per_worker
+    gpus = (1.0 if machines.gpus else 0.0) if gpus == "auto" else float(gpus)
+    ranks = resources.num_workers
+    cpus = resources.cpus_per_worker
+    if cpus == "auto":
+        spare = machines.cpus // max(1, len(todo) * ranks)
+        cpus = max(1, min(int(machines.max_node_cpus), int(spare)))
+    if gpus and gpus * ranks > machines.gpus:
+        raise PlanError(f"resources.gpus_per_worker: {gpus:g} x {ranks} rank(s) asked for, the cluster has "
+                        f"{machines.gpus:g} GPU(s): set it to 0 to train on CPUs")
+    if cpus * ranks > machines.cpus:
+        raise PlanError(f"resources.num_workers: {ranks} rank(s) x {cpus} CPU(s) asked for, the cluster has "
+                        f"{machines.cpus:g} CPUs: lower num_workers or cpus_per_worker")
+    return [dataclasses.asdict(Job(trial.key, trial.config.to_dict(), str(study.path), str(cache_dir), ranks,
+                                   int(cpus), gpus)) for trial in todo]
+
+
+def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurrent: int | None,
+         mirror: BackgroundMirror, tell: OnEvent) -> None:
+    from ray import tune
+
+    from ablation.worker import Gang, Job
+
+    os.environ.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", TUNE_GLOBAL_CHECKPOINT_S="3600",
+                      RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_STRICT_METRIC_CHECKING="1")
+    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=study.path))
+    trainable = tune.with_resources(Gang, lambda config: Job(**config["job"]).resources())
+    tuner = tune.Tuner(
+        trainable, param_space={"job": tune.grid_search(jobs)},
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=max_concurrent,
+                                    trial_dirname_creator=lambda trial: trial.trial_id),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, tell)],
+            failure_config=tune.FailureConfig(max_failures=plan.spec.retries)))
+    try:
+        with _terminate_like_interrupt():
+            tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    unfinished = [job["key"] for job in jobs if study.read_state(job["key"]).state in
+                  (TrialState.PENDING, TrialState.RUNNING, TrialState.STOPPED)]
+    if unfinished:
+        raise KeyboardInterrupt(f"{len(unfinished)} trials left")
+
+
+def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any:
+    """Tune's callbacks -> events for people, and hints for the MLflow mirror."""
+    from ray import tune
+
+    class Listener(tune.Callback):
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            tell(Event("start", key=trial.config["job"]["key"]))
+
+        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any],
+                            **info: Any) -> None:
+            key = trial.config["job"]["key"]
+            mirror.touch(key)
+            if not result.get("done"):
+                loss = result.get("loss")
+                tell(Event("epoch", f"loss {loss:.4f}" if loss is not None else "", key, result["epoch"]))
+            elif result.get("state") == "FINISHED":
+                score = result["metrics"].get("probe/auroc")
+                tell(Event("finished", ",".join(result["flags"]), key, result["epoch"], score))
+            else:
+                tell(Event("failed", f"{result.get('reason')}: {result.get('message')}", key, result["epoch"]))
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            tell(Event("retry", "a process was lost, starting again from the checkpoint", trial.config["job"]["key"]))
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            key = trial.config["job"]["key"]
+            cause = (str(trial.get_error() or "the process died").strip().splitlines() or ["the process died"])[-1]
+            study.update_state(key, state=TrialState.FAILED, reason="process_lost", message=cause[:500],
+                               finished=time.time())
+            study.write_error(key, str(trial.get_error() or cause))
+            mirror.touch(key)
+            tell(Event("failed", f"process_lost: {cause[:200]}", key))
+
+    return Listener()
+
+
+def _settle(study: StudyStore, keys: list[str], begun: float) -> None:
+    """No trial of this launch may stay RUNNING once its driver is gone."""
+    for key in keys:
+        status = study.read_state(key)
+        if status.state in (TrialState.RUNNING, TrialState.STALE) and (status.started or 0) >= begun:
+            study.update_state(key, state=TrialState.STOPPED, reason="stopped", finished=time.time(),
+                               message="interrupted; run again to continue")
+
+
+def _report(study: StudyStore, store: Store, tell: OnEvent) -> Path | None:
+    """The report is worth a warning, never a study."""
+    from ablation.results import load_study
+
+    try:
+        return Path(load_study(study.name, store=store.root).report()).parent
+    except Exception as error:
+        tell(Event("warning", f"no report: {type(error).__name__}: {error}"))
+        return None
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM would abort Ray without a trace; Tune stops in order on SIGUSR1, as it does on Ctrl-C."""
+    if signal.getsignal(signal.SIGTERM) is None:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

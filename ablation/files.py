@@ -1,0 +1,73 @@
+"""JSON files that survive being killed: written beside their place, then renamed over it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ablation.errors import StoreError
+
+
+def write_json(path: Path, value: Any, sync: bool = True) -> None:
+    """Replace ``path`` by JSON. NaN and infinity are refused (``ValueError``)."""
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n", sync)
+
+
+def write_atomic(path: Path, text: str, sync: bool = True) -> None:
+    """Write beside ``path`` and rename over it, so that no reader and no crash sees half a file."""
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    with writing(path):
+        try:
+            with temporary.open("w") as handle:
+                handle.write(text)
+                if sync:
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of ``path``; turn what the operating system refuses into one line for people."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write ({error.strerror or error}); "
+                         "free the folder or choose another with --store or ABLATION_STORE") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content, or None if the file is absent or damaged."""
+    try:
+        return parse(path.read_text())
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_dict(path: Path) -> tuple[dict[str, Any], str | None]:
+    """(content, what is wrong with it). A missing file is empty, not wrong."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}, None
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, f"{path.name} cannot be read: {error}"
+    value = parse(text)
+    return (value, None) if isinstance(value, dict) and value else ({}, f"{path.name} is damaged (not a JSON object)")
+
+
+def parse(text: str) -> Any:
+    """JSON, or None."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

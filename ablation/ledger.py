@@ -1,0 +1,82 @@
+"""What one running trial writes about itself: state with heartbeat, history, result. One writer per trial."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+import threading
+import time
+import traceback
+from typing import Any
+
+from ablation.store import HEARTBEAT_SECONDS, StudyStore, TrialState, TrialStatus
+from trainers.records import EpochReport, TrainResult
+
+
+class Ledger:
+    """Opens a trial as RUNNING, beats until ``close``. Usable without Ray."""
+
+    def __init__(self, store: StudyStore, key: str, epochs: int) -> None:
+        self.store, self.key = store, key
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        before = store.read_state(key)
+        self._status = TrialStatus(
+            state=TrialState.RUNNING, started=time.time(), heartbeat=time.time(), epoch=0, epochs=epochs,
+            attempt=before.attempt + 1, host=socket.gethostname(), pid=os.getpid())
+        self._change()
+        self._beat = threading.Thread(target=self._beating, name=f"heartbeat-{key}", daemon=True)
+        self._beat.start()
+
+    @property
+    def status(self) -> TrialStatus:
+        return self._status
+
+    def log(self, message: str) -> None:
+        """One line for people, in ``log.txt``. A full disk may not end the trial over a log line."""
+        with contextlib.suppress(OSError), (self.store.trial_dir(self.key) / "log.txt").open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+    def report(self, report: EpochReport) -> None:
+        """Append an epoch; lines that a resumed trial repeats are replaced."""
+        history = self.store.read_history(self.key) if report.epoch == 1 or self._status.epoch == 0 else []
+        if any(record["step"] >= report.step for record in history):
+            self.store.truncate_history(self.key, report.step - 1)
+        self.store.append_history(self.key, dataclasses.asdict(report))
+        self._change(epoch=report.epoch, heartbeat=time.time())
+
+    def finish(self, result: TrainResult) -> None:
+        """The result first: from then on the trial is FINISHED, whatever happens to this process."""
+        self.store.write_result(self.key, dataclasses.asdict(result))
+        self._close(TrialState.FINISHED, flags=tuple(result.flags))
+
+    def fail(self, reason: str, message: str, details: str | None = None) -> None:
+        self.store.write_error(self.key, details or traceback.format_exc())
+        self._close(TrialState.FAILED, reason=reason, message=message)
+
+    def stop(self) -> None:
+        """Leave an unfinished trial STOPPED; it continues from its checkpoint at the next run."""
+        if self._status.state is TrialState.RUNNING:
+            self._close(TrialState.STOPPED, reason="stopped", message="interrupted; run again to continue")
+
+    def _close(self, state: TrialState, **changes: Any) -> None:
+        self._closed.set()
+        self._change(state=state, finished=time.time(), **changes)
+
+    def _change(self, **changes: Any) -> None:
+        with self._lock:
+            self._status = dataclasses.replace(self._status, **changes)
+            self.store.write_state(self.key, self._status)
+
+    def _beating(self) -> None:
+        while not self._closed.wait(HEARTBEAT_SECONDS):
+            try:
+                with self._lock:
+                    if self._closed.is_set():
+                        return
+                    self._status = dataclasses.replace(self._status, heartbeat=time.time())
+                    self.store.write_state(self.key, self._status)
+            except Exception:  # a store that is briefly away must not end the beat; the next one tries again
+                continue

@@ -1,0 +1,342 @@
+"""From a study to its trials: resolve every cell, cut every subset, name every problem, before anything is trained.
+
+A key is a readable part plus a hash of the resolved configuration without what cannot change the numbers (folder of
+the data, ``allow_tiny``, resources, retries). Adding methods, levels or seeds to a study leaves the other keys as they
+are, as long as ``imbalance.total`` is given: null means the largest total that all levels can meet, which depends on
+them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablation.errors import DataError, PlanError, SpecError
+from ablation.spec import SECTIONS, StudySpec
+from ablation.store import Store, StudyStore, TrialState
+from trainers.config import ConfigError, DataConfig, Imbalance, ImbalanceConfig, TrainConfig, decode, problems
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trainers.data.index import Index
+
+Cell = tuple[str, str, Imbalance, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetCounts:
+    """The pre-training subset of one (level, seed)."""
+
+    num_defects: int
+    num_normals: int
+    counts: dict[str, int]
+    """Images per defect type."""
+    digest: str
+
+    @property
+    def num_images(self) -> int:
+        return self.num_defects + self.num_normals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One cell of the grid, fully resolved."""
+
+    key: str
+    method: str
+    backbone: str
+    imbalance: Imbalance
+    seed: int
+    config: TrainConfig
+    data_digest: str
+    subset: SubsetCounts | None
+    """None where the level cannot be met; then the plan has a problem that says so."""
+
+    @property
+    def num_defects(self) -> int | None:
+        return self.subset.num_defects if self.subset else None
+
+    @property
+    def num_normals(self) -> int | None:
+        return self.subset.num_normals if self.subset else None
+
+    def row(self) -> dict[str, Any]:
+        """The cell as a line of ``plan.json``."""
+        names = ("key", "method", "backbone", "imbalance", "seed", "num_defects", "num_normals")
+        return {name: getattr(self, name) for name in names}
+
+    def record(self) -> dict[str, Any]:
+        """``trial.json``: all a worker needs."""
+        subset = dataclasses.asdict(self.subset) if self.subset else None
+        return {"key": self.key, "config": self.config.to_dict(), "data_digest": self.data_digest, "subset": subset}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The trials of a study in grid order, tied to its place in a store."""
+
+    spec: StudySpec
+    trials: tuple[Trial, ...]
+    data_digest: str
+    problems: tuple[str, ...]
+    """Empty, unless the plan comes out of a ``PlanError``."""
+    store: StudyStore
+
+    @property
+    def study_dir(self) -> Path:
+        return self.store.path
+
+    def states(self) -> dict[str, TrialState]:
+        return {trial.key: self.store.read_state(trial.key).state for trial in self.trials}
+
+    def pending(self) -> list[Trial]:
+        """Planned and not FINISHED, in plan order: failed, stopped and interrupted trials are among them."""
+        states = self.states()
+        return [trial for trial in self.trials if states[trial.key] is not TrialState.FINISHED]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per trial: key, state, method, backbone, imbalance, seed, num_defects, num_normals."""
+        import pandas as pd
+
+        states = self.states()
+        rows = [{"key": trial.key, "state": str(states[trial.key])} | trial.row() for trial in self.trials]
+        frame = pd.DataFrame(rows)
+        return frame.astype({"num_defects": "Int64", "num_normals": "Int64"})
+
+    def level_counts(self) -> pd.DataFrame:
+        """One row per level: trials, and images, defects, normals of one trial (the smallest where they differ)."""
+        import pandas as pd
+
+        rows = []
+        for level in self.spec.grid.imbalance:
+            trials = [trial for trial in self.trials if trial.imbalance == level]
+            subsets = [trial.subset for trial in trials if trial.subset]
+            least = min(subsets, key=lambda subset: subset.num_images, default=None)
+            rows.append({"imbalance": level, "trials": len(trials), "images": least.num_images if least else None,
+                         "defects": least.num_defects if least else None,
+                         "normals": least.num_normals if least else None})
+        return pd.DataFrame(rows).astype(dict.fromkeys(("images", "defects", "normals"), "Int64"))
+
+    def save(self) -> None:
+        """Write ``trial.json`` of every trial, then ``study.yaml`` and ``plan.json``. Changes nothing that is the same.
+
+        An earlier plan of the same name is replaced; results of keys that are no longer planned stay on disk.
+        """
+        for trial in self.trials:
+            self.store.write_trial(trial.key, trial.record())
+        self.store.write_study(self.spec.to_yaml())
+        self.store.write_plan({"study": self.spec.name, "data_digest": self.data_digest,
+                               "trials": [trial.row() for trial in self.trials]})
+
+
+def plan(spec: StudySpec, store: Store | str | Path | None = None, allow_tiny: bool | None = None) -> Plan:
+    """Resolve and check a study. Reads the tables of its data set, no images; writes nothing.
+
+    Raises ``PlanError`` with all problems and the numbers behind them, ``DataError`` if the data set cannot be opened.
+    ``allow_tiny`` replaces the study's own setting.
+    """
+    study_store = Store.open(store).study(spec.name)
+    planner = _Planner(spec, spec.allow_tiny if allow_tiny is None else allow_tiny)
+    cells = itertools.product(spec.grid.method, spec.grid.backbone, spec.grid.imbalance, spec.grid.seed)
+    trials = tuple(planner.trial(cell) for cell in cells)
+    result = Plan(spec=spec, trials=trials, data_digest=planner.index.digest, problems=tuple(planner.problems),
+                  store=study_store)
+    if result.problems:
+        raise PlanError(result.problems, plan=result)
+    return result
+
+
+class _Planner:
+    """Resolves cells, remembering what many of them share: sections, subsets, checks."""
+
+    def __init__(self, spec: StudySpec, allow_tiny: bool) -> None:
+        self.spec, self.allow_tiny = spec, allow_tiny
+        self.problems: dict[str, None] = {}  # an ordered set: one problem of many trials is told once
+        self.data = _absolute(spec.data)
+        self.index = _open_index(self.data)
+        self.total = self._largest_total()
+        self._sections: dict[tuple[int, ...], dict[str, Any]] = {}
+        self._subsets: dict[Any, SubsetCounts | None] = {}
+        self._checked: set[str] = set()
+        if problem := list(_worker_problems(spec)):
+            self.problems |= dict.fromkeys(problem)
+
+    def trial(self, cell: Cell) -> Trial:
+        method, backbone, level, seed = cell
+        sections = self._resolve(cell)
+        config = TrainConfig(method=method, backbone=backbone, imbalance=level, seed=seed, data=sections["data"],
+                             subset=sections["imbalance"], train=sections["train"], evaluation=sections["evaluation"],
+                             allow_tiny=self.allow_tiny)
+        subset = self._subset(level, seed, config.subset)
+        for problem in self._check(config, subset):
+            self.problems[problem] = None
+        return Trial(key=trial_key(config, self.index.digest), method=method, backbone=backbone, imbalance=level,
+                     seed=seed, config=config, data_digest=self.index.digest, subset=subset)
+
+    def _resolve(self, cell: Cell) -> dict[str, Any]:
+        """The four sections after the overrides that match."""
+        method, backbone, level, seed = cell
+        matching = tuple(number for number, override in enumerate(self.spec.overrides)
+                         if override.where.matches(method=method, backbone=backbone, imbalance=level, seed=seed))
+        if matching not in self._sections:
+            raw = {name: dataclasses.asdict(getattr(self.spec, name)) for name in SECTIONS}
+            for number in matching:
+                for path, value in self.spec.overrides[number].set.items():
+                    *parents, leaf = path.split(".")
+                    target: dict[str, Any] = raw
+                    for parent in parents:
+                        target = target[parent]
+                    target[leaf] = value
+            self._sections[matching] = self._decode(raw)
+        return self._sections[matching]
+
+    def _decode(self, raw: dict[str, Any]) -> dict[str, Any]:
+        try:
+            sections = {name: decode(cls, raw[name], name) for name, (cls, _) in SECTIONS.items()}
+        except ConfigError as error:
+            raise PlanError(str(error)) from None
+        data, subset = sections["data"], sections["imbalance"]
+        sections["data"] = dataclasses.replace(data, root=self.data.root, cache_size=data.resolved_cache_size)
+        if subset.policy == "fixed_total" and subset.total is None:
+            sections["imbalance"] = dataclasses.replace(subset, total=self.total)
+        return sections
+
+    def _largest_total(self) -> int | None:
+        if self.spec.imbalance.policy != "fixed_total" or self.spec.imbalance.total is not None:
+            return self.spec.imbalance.total
+        from trainers.data.imbalance import largest_total
+        from trainers.data.index import DataError as BadData
+
+        try:
+            return largest_total(self.index, list(self.spec.grid.imbalance))
+        except BadData as error:
+            raise PlanError(f"imbalance.total: {error}") from None
+
+    def _subset(self, level: Imbalance, seed: int, config: ImbalanceConfig) -> SubsetCounts | None:
+        name = (level, seed, config)
+        if name not in self._subsets:
+            from trainers.data.imbalance import select_subset
+            from trainers.data.index import DataError as BadData
+
+            try:
+                found = select_subset(self.index, level, seed, config, self.allow_tiny)
+                self._subsets[name] = SubsetCounts(num_defects=found.num_defects, num_normals=found.num_normals,
+                                                   counts=found.counts, digest=found.digest)
+            except (BadData, ConfigError) as error:
+                self.problems[str(error)] = None
+                self._subsets[name] = None
+        return self._subsets[name]
+
+    def _check(self, config: TrainConfig, subset: SubsetCounts | None) -> Iterator[str]:
+        """Problems of one trial, leaving out what an equal configuration already told."""
+        batch, shown = config.train.batch_size, config.imbalance
+        if subset and batch > subset.num_images:
+            yield (f"train.batch_size: {batch} is more than the {subset.num_images} images of imbalance {shown}, so an "
+                   f"epoch has no full step; lower it to {subset.num_images} or less, or raise imbalance.total")
+        if batch % self.spec.resources.num_workers:
+            yield (f"train.batch_size: {batch} cannot be divided by resources.num_workers "
+                   f"{self.spec.resources.num_workers} (method {config.method})")
+        shared = _canonical([config.data, config.subset, config.train, config.evaluation])
+        for name, check in (("", _value_problems), (config.method, _option_problems)):
+            if name + shared not in self._checked:
+                self._checked.add(name + shared)
+                yield from check(config)
+        evaluation = _canonical(dataclasses.replace(config.evaluation, every=None))
+        if evaluation not in self._checked:
+            self._checked.add(evaluation)
+            yield from _evaluation_problems(self.index, config)
+
+
+def trial_key(config: TrainConfig, data_digest: str) -> str:
+    """``simclr-resnet18-p0.01-s0-3f9a1c2e``."""
+    level = "natural" if config.imbalance == "natural" else f"p{config.imbalance:g}"
+    facts = dataclasses.asdict(config)
+    del facts["allow_tiny"]
+    facts["data"]["root"] = data_digest
+    digest = hashlib.blake2b(_canonical(facts).encode(), digest_size=4).hexdigest()
+    return f"{config.method}-{config.backbone}-{level}-s{config.seed}-{digest}"
+
+
+def _canonical(value: Any) -> str:
+    """JSON in which equal numbers look equal: 1.0 as 1, whatever the file said."""
+
+    def normal(item: Any) -> Any:
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            item = dataclasses.asdict(item)
+        if isinstance(item, Mapping):
+            return {key: normal(inner) for key, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [normal(inner) for inner in item]
+        return int(item) if isinstance(item, float) and item.is_integer() else item
+
+    return json.dumps(normal(value), sort_keys=True, separators=(",", ":"))
+
+
+def _absolute(data: DataConfig) -> DataConfig:
+    if data.root is None:
+        return data
+    return dataclasses.replace(data, root=str(Path(data.root).expanduser().resolve()))
+
+
+def _open_index(data: DataConfig) -> Index:
+    from trainers.data import open_dataset
+    from trainers.data.index import DataError as BadData
+
+    try:
+        return open_dataset(data).index
+    except BadData as error:
+        raise DataError(f"data: {error}") from error
+    except ConfigError as error:
+        raise SpecError(str(error)) from error
+
+
+def _worker_problems(spec: StudySpec) -> Iterator[str]:
+    gpus, workers = spec.resources.gpus_per_worker, spec.resources.num_workers
+    if workers > 1 and gpus != "auto" and 0 < gpus < 1:
+        yield (f"resources.gpus_per_worker: {gpus:g} with num_workers {workers}: ranks of one trial cannot share a "
+               "GPU; use num_workers 1 to pack trials")
+
+
+def _value_problems(config: TrainConfig) -> Iterator[str]:
+    for path, message in problems(config):
+        yield f"{path.replace('subset.', 'imbalance.')}: {message}"
+
+
+def _option_problems(config: TrainConfig) -> Iterator[str]:
+    if config.train.options:
+        from trainers.methods import METHODS  # loads torch: only for studies that set options of a method
+
+        try:
+            decode(METHODS[config.method].Config, config.train.options, "train.options")
+        except ConfigError as error:
+            yield f"{error} (method {config.method}; options of one method belong into overrides)"
+
+
+def _evaluation_problems(index: Index, config: TrainConfig) -> Iterator[str]:
+    from trainers.data.imbalance import select_evaluation_sets
+    from trainers.data.index import DataError as BadData
+
+    try:
+        select_evaluation_sets(index, config.evaluation)
+    except BadData as error:
+        yield f"evaluation: {error}"
+
+
+class _CallableModule(types.ModuleType):
+    """Importing this file binds ``ablation.plan`` to the module, while ``ablation.plan(spec)`` is the call: be both."""
+
+    def __call__(self, spec: StudySpec, store: Store | str | Path | None = None,
+                 allow_tiny: bool | None = None) -> Plan:
+        return plan(spec, store, allow_tiny)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,170 @@
+"""What a study found, read from the store alone: no cluster, no MLflow. Methods return tidy frames."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ablation.analysis import tables
+from ablation.errors import DataError, NothingMatched
+from ablation.store import Store, StudyStore
+from trainers.config import suggest
+
+if TYPE_CHECKING:
+    from ablation.analysis.statistics import Statistic
+    from trainers.export import Encoder
+
+_CELL = ("method", "backbone", "imbalance", "seed")
+
+
+def load_study(name: str, store: Store | str | Path | None = None) -> StudyResults:
+    """Results so far of a study. Raises ``NothingMatched`` when the store has none of that name."""
+    opened = Store.open(store)
+    study = opened.study(name)
+    if not name or not study.exists:
+        known = opened.studies()
+        there = f"it has {', '.join(known)}" if known else "it has none yet"
+        raise NothingMatched(f"no study '{name}' in {opened.root}{suggest(name, known)}; {there}")
+    return StudyResults(study)
+
+
+class StudyResults:
+    """Read-only view of one study; every call reads the store anew."""
+
+    def __init__(self, store: StudyStore) -> None:
+        self.store = store
+        self.name = store.name
+        self.study_dir = store.path
+
+    def __repr__(self) -> str:
+        counts = Counter(str(self.store.read_state(key).state) for key in self.store.planned_keys())
+        return f"StudyResults('{self.name}': {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no trials'})"
+
+    def _repr_html_(self) -> str:
+        frame = self.trials_dataframe()
+        shown = [name for name in frame.columns if not name.startswith(("params.", "provenance."))]
+        return f"<p>{repr(self).replace('<', '&lt;')}</p>" + frame[shown].to_html(max_rows=20, index=False)
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """One row per planned trial, in plan order, whatever became of it.
+
+        Columns: key, state, method, backbone, imbalance, seed, reason, flags (comma-separated), num_defects,
+        num_normals, params.*, metrics.*, provenance.*. ``imbalance`` is float64, or object with floats and the word
+        ``natural`` where the study has that level. Metrics of trials without a result are NaN.
+        """
+        rows = [self._row(planned) for planned in self.store.read_plan()["trials"]]
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = ["key", "state", *_CELL, "reason", "flags", "num_defects", "num_normals"]
+        for prefix in ("params.", "metrics.", "provenance."):
+            columns += sorted(name for name in names if name.startswith(prefix))
+        frame = pd.DataFrame(rows, columns=columns)
+        for name in ("seed", "num_defects", "num_normals"):
+            frame[name] = pd.to_numeric(frame[name], errors="coerce").astype("Int64")
+        if not frame["seed"].isna().any():
+            frame["seed"] = frame["seed"].astype("int64")
+        frame["imbalance"] = frame["imbalance"].astype(object if frame["imbalance"].eq("natural").any() else float)
+        metrics = [name for name in frame.columns if name.startswith("metrics.")]
+        return frame.astype(dict.fromkeys(metrics, float))
+
+    def _row(self, planned: Mapping[str, Any]) -> dict[str, Any]:
+        key = planned["key"]
+        trial, status = self.store.read_trial(key), self.store.read_state(key)
+        result = self.store.read_result(key) or {}
+        config, subset = trial.get("config") or {}, trial.get("subset") or {}
+        flags = dict.fromkeys([*(result.get("flags") or ()), *status.flags])
+        row: dict[str, Any] = {"key": key, "state": str(status.state), "reason": status.reason or ""}
+        row["flags"] = ",".join(flags)
+        row |= {name: planned.get(name, config.get(name)) for name in _CELL}
+        row |= {name: planned.get(name, subset.get(name)) for name in ("num_defects", "num_normals")}
+        params = {name: value for name, value in config.items() if name not in _CELL}
+        row |= _flat(params, "params.")
+        row |= {f"metrics.{name}": value for name, value in (result.get("metrics") or {}).items()}
+        return row | _flat(result.get("provenance") or {}, "provenance.")
+
+    def history(self, keys: Iterable[str] | str | None = None) -> pd.DataFrame:
+        """Curves of all trials, or of some keys, in long form: key, epoch, step, metric, value."""
+        wanted = self.store.planned_keys() if keys is None else [self._known(key) for key in _names(keys)]
+        rows = [(key, record.get("epoch"), record["step"], metric, value) for key in wanted
+                for record in self.store.read_history(key) for metric, value in (record.get("metrics") or {}).items()]
+        frame = pd.DataFrame(rows, columns=["key", "epoch", "step", "metric", "value"])
+        return frame.astype({"epoch": "Int64", "step": "Int64", "value": float})
+
+    def best(self, metric: str, by: Iterable[str] = (), k: int = 1) -> pd.DataFrame:
+        """The ``k`` best finished trials, or those of each group of ``by``; knows which direction is better."""
+        return tables.best(self.trials_dataframe(), metric, _names(by), k)
+
+    def aggregate(self, metric: str, by: Iterable[str] = tables.CELL, stat: Statistic = "mean", ci: float = 0.95,
+                  n_boot: int = 10_000, seed: int = 0) -> pd.DataFrame:
+        """Mean, median or interquartile mean per group, n, planned, lo, hi; see ``analysis.statistics.interval``."""
+        return tables.aggregate(self.trials_dataframe(), metric, _names(by), stat, ci, n_boot, seed)
+
+    def correlate(self, x: str, y: str, group: str | Sequence[str] = "method", ci: float = 0.95, n_boot: int = 1000,
+                  seed: int = 0) -> pd.DataFrame:
+        """Rank correlation within, between and over groups; see ``analysis.tables.correlate`` for what each may say."""
+        return tables.correlate(self.trials_dataframe(), x, y, group, ci, n_boot, seed)
+
+    def regret(self, selectors: Sequence[str] | str, metric: str,
+               within: Sequence[str] = ("method", "imbalance")) -> pd.DataFrame:
+        """What choosing by a selector costs, beside a blind choice and the loss; see ``analysis.tables.regret``."""
+        return tables.regret(self.trials_dataframe(), _names(selectors), metric, _names(within))
+
+    def variance(self, metric: str, factors: Sequence[str] = tables.CELL) -> pd.DataFrame:
+        """Which factor moves the score: omega squared and typical swing; see ``analysis.tables.variance``."""
+        return tables.variance(self.trials_dataframe(), metric, _names(factors))
+
+    def compare(self, metric: str, by: str = "method", blocks: Sequence[str] | None = None) -> pd.DataFrame:
+        """Friedman over blocks, then pairwise Wilcoxon with Holm; see ``analysis.tables.compare``."""
+        return tables.compare(self.trials_dataframe(), metric, by, None if blocks is None else _names(blocks))
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the report, by default into the study's own folder; returns its page."""
+        from ablation.report import write_report
+
+        return write_report(self, None if out is None else Path(out))
+
+    def encoder(self, key: str) -> Encoder:
+        """The trained backbone of a finished trial as a torch module: uint8 images -> features."""
+        from trainers.data.index import DataError as BadData
+        from trainers.export import load_encoder
+
+        path = self._file(key, "encoder.safetensors")
+        try:
+            return load_encoder(path)
+        except BadData as error:
+            raise DataError(str(error)) from error
+
+    def scores(self, key: str) -> pd.DataFrame:
+        """Scores of each validation and test image under the probes and detectors of a finished trial."""
+        return pd.read_parquet(self._file(key, "scores.parquet"))
+
+    def _file(self, key: str, name: str) -> Path:
+        path = self.store.trial_dir(self._known(key)) / name
+        if not path.is_file():
+            raise NothingMatched(f"trial '{key}' has no {name}; it is {self.store.read_state(key).state}")
+        return path
+
+    def _known(self, key: str) -> str:
+        """A planned key, or one of an earlier plan that is still on disk."""
+        keys = dict.fromkeys([*self.store.planned_keys(), *self.store.keys_on_disk()])
+        if key not in keys:
+            raise NothingMatched(f"no trial '{key}' in study '{self.name}'{suggest(key, keys)}")
+        return key
+
+
+def _names(names: Iterable[str] | str) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Nested mappings as dotted columns; lists as text."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = str(value) if isinstance(value, list) else value
+    return flat

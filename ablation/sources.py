@@ -1,0 +1,79 @@
+"""Where a study comes from: a YAML file, a Python function, or the name of a built-in."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ablation.errors import SpecError
+from ablation.study_file import Document, read_yaml
+from trainers.config import suggest
+
+
+def read_source(source: str | Path) -> Document:
+    """Raises ``SpecError`` when ``source`` is none of the three."""
+    text = str(source)
+    if text.endswith((".yaml", ".yml")):
+        return read_yaml(Path(text))
+    path, colon, function = text.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _from_python(Path(path), function)
+    if text.endswith(".py"):
+        raise SpecError(f"{text}: name the function that returns the study: {text}:study")
+    names = builtin_studies()
+    if text not in names:
+        known = ", ".join(names) or "none installed"
+        raise SpecError(f"'{text}' is neither a .yaml file, nor path.py:function, nor a built-in study "
+                        f"({known}){suggest(text, names)}")
+    module = importlib.import_module(f"search_spaces.{text.replace('-', '_')}")
+    return _document(module.study, text)
+
+
+def builtin_studies() -> dict[str, str]:
+    """Name -> first line of the docstring, of every module of ``search_spaces`` that defines ``study``."""
+    package = importlib.util.find_spec("search_spaces")
+    folders = list(package.submodule_search_locations or ()) if package else []
+    found = {}
+    for path in sorted(path for folder in folders for path in Path(folder).glob("*.py")):
+        tree = ast.parse(path.read_text(), str(path))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "study" for node in tree.body):
+            found[path.stem.replace("_", "-")] = (ast.get_docstring(tree) or "").split("\n")[0]
+    return found
+
+
+def _from_python(path: Path, function: str) -> Document:
+    if not path.is_file():
+        raise SpecError(f"{path}: no such file")
+    loaded = importlib.util.spec_from_file_location(path.stem, path)
+    assert loaded is not None
+    assert loaded.loader is not None
+    module = importlib.util.module_from_spec(loaded)
+    try:
+        loaded.loader.exec_module(module)
+    except SyntaxError as error:
+        raise SpecError(f"{path.name}:{error.lineno}: not valid Python: {error.msg}") from None
+    except Exception as error:
+        raise SpecError(f"{path.name}: loading it raised {type(error).__name__}: {error}") from error
+    make = getattr(module, function, None)
+    if not callable(make):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise SpecError(f"{path.name}: there is no function '{function}'{suggest(function, names)}")
+    return _document(make, f"{path.name}:{function}")
+
+
+def _document(make: Callable[[], Any], origin: str) -> Document:
+    from ablation.spec import StudySpec
+
+    try:
+        spec = make()
+    except SpecError as error:
+        raise SpecError([f"{origin}: {problem}" for problem in error.problems]) from None
+    except Exception as error:
+        raise SpecError(f"{origin}: raised {type(error).__name__}: {error}") from error
+    if not isinstance(spec, StudySpec):
+        raise SpecError(f"{origin}: returned {type(spec).__name__}, expected a StudySpec")
+    return Document(spec.to_dict(), origin, {(): origin})

@@ -1,0 +1,214 @@
+"""A trial on the cluster: a gang of processes, one per rank, kept warm from trial to trial.
+
+Rank 0 is the Tune Trainable itself, the other ranks are actors in the trial's own placement group, so that Tune
+reserves all of a trial's resources at once or none (docs/architecture.md, Execution). Only rank 0 writes.
+
+A Python error ends the trial as FAILED and is not retried: it would come again. A lost process is raised to
+Tune, which starts the trial anew; it continues from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from ablation.errors import StoreError
+from ablation.ledger import Ledger
+from ablation.store import StudyStore
+from trainers.config import ConfigError
+from trainers.data.index import DataError
+from trainers.records import EpochReport, RunContext, TrainingError, TrainResult
+
+RECYCLE_TRIALS = 50
+"""A warm process is replaced after so many trials: a bound on whatever libraries leak."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Tune hands to a trial: plain data, equal on every rank."""
+
+    key: str
+    config: dict[str, Any]
+    study_dir: str
+    cache_dir: str
+    num_workers: int
+    cpus: int
+    gpus: float
+
+    def resources(self) -> tune.PlacementGroupFactory:
+        bundle = {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus else {})
+        return tune.PlacementGroupFactory([bundle] * self.num_workers, strategy="PACK")
+
+
+class Rank:
+    """One process of a gang. Holds the generator of its present trial, nothing of the one before."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.items: Iterator[EpochReport | TrainResult] | None = None
+
+    def open(self, job: Job, rendezvous: str | None, log: Callable[[str], None] = lambda line: None) -> None:
+        """Join the process group at ``rendezvous`` (``tcp://host:port``; None = alone) and get ready to train."""
+        from trainers import distributed
+        from trainers.config import TrainConfig
+        from trainers.train import train
+
+        self.close()
+        device = "cuda" if job.gpus else "cpu"
+        if rendezvous is not None:
+            distributed.init_process_group(self.number, job.num_workers, init_method=rendezvous, device=device)
+        context = RunContext(
+            trial_dir=StudyStore(job.study_dir).trial_dir(job.key), cache_dir=Path(job.cache_dir), rank=self.number,
+            world_size=job.num_workers, device=device, threads=job.cpus, log=log)
+        self.items = train(TrainConfig.from_dict(job.config), context)
+
+    def advance(self) -> EpochReport | TrainResult | None:
+        """Train one epoch; None at the end. An error closes this rank's connections, so that no peer waits for it."""
+        assert self.items is not None
+        try:
+            return next(self.items, None)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave nothing of the trial behind in this process."""
+        if self.items is None:
+            return
+        import torch
+
+        from trainers import distributed
+
+        self.items.close()  # type: ignore[attr-defined]
+        self.items = None
+        distributed.destroy_process_group()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class LostRank(RuntimeError):
+    """A process of the gang is gone: a fault of the machine, which Tune retries."""
+
+
+class Gang(tune.Trainable):
+    """Rank 0 of every trial and the owner of its other ranks. One ``step`` is one epoch."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.job = Job(**config["job"])
+        self.rank = Rank(0)
+        self.ledger: Ledger | None = None
+        self.num_trials = 0
+        self.broken = False
+        group = ray.util.get_current_placement_group()
+        self.others = [
+            ray.remote(Rank).options(
+                num_cpus=self.job.cpus, num_gpus=self.job.gpus,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number),
+            ).remote(number) for number in range(1, self.job.num_workers)]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial in this process. False = Tune starts a fresh process instead."""
+        job = Job(**new_config["job"])
+        if self.broken or self.num_trials >= RECYCLE_TRIALS or job.num_workers != self.job.num_workers:
+            return False
+        self.job, self.ledger = job, None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch, or the final evaluation. Raises only for a lost process or an unwritable store."""
+        try:
+            item = self._advance()
+        except (LostRank, StoreError):
+            self.broken = True
+            raise
+        except Exception as error:
+            self.broken = True
+            assert self.ledger is not None
+            self.ledger.fail(*describe(error, self.job))
+            return self._outcome()
+        assert self.ledger is not None
+        if isinstance(item, EpochReport):
+            self.ledger.report(item)
+            return {"epoch": item.epoch, "loss": item.metrics.get("train/loss"), "done": False}
+        assert isinstance(item, TrainResult)
+        self.ledger.finish(item)
+        self.rank.advance()  # past its last yield the trainer removes the checkpoints
+        return self._outcome() | {"metrics": item.metrics}
+
+    def cleanup(self) -> None:
+        """Also called when the study is interrupted: what is unfinished is saved and marked STOPPED."""
+        self.rank.close()
+        if self.ledger is not None:
+            self.ledger.stop()
+        for other in self.others:
+            ray.kill(other)
+
+    def _advance(self) -> EpochReport | TrainResult | None:
+        if self.ledger is None:
+            self._open()
+        pending = [other.advance.remote() for other in self.others]
+        try:
+            item = self.rank.advance()
+        except Exception:
+            self._raise_what_happened_elsewhere(pending)
+            raise
+        self._raise_what_happened_elsewhere(pending)
+        return item
+
+    def _open(self) -> None:
+        self.num_trials += 1
+        self.ledger = Ledger(StudyStore(self.job.study_dir), self.job.key, self.job.config["train"]["epochs"])
+        rendezvous = free_address() if self.others else None
+        pending = [other.open.remote(self.job, rendezvous) for other in self.others]
+        try:
+            self.rank.open(self.job, rendezvous, self.ledger.log)
+        finally:
+            self._raise_what_happened_elsewhere(pending)
+
+    def _raise_what_happened_elsewhere(self, pending: list[Any]) -> None:
+        """The first fault of another rank: it tells more than the broken connection that this rank saw."""
+        for reference in pending:
+            try:
+                ray.get(reference)
+            except RayActorError as error:
+                raise LostRank(f"a rank of {self.job.key} died: {error}".splitlines()[0]) from None
+            except RayTaskError as error:
+                raise error.as_instanceof_cause() from None
+
+    def _outcome(self) -> dict[str, Any]:
+        assert self.ledger is not None
+        status = self.ledger.status
+        return {"done": True, "epoch": status.epoch, "state": str(status.state), "reason": status.reason,
+                "message": status.message, "flags": list(status.flags)}
+
+
+def free_address() -> str:
+    """An address of this node with a TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return f"tcp://{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+
+
+def describe(error: Exception, job: Job) -> tuple[str, str, str]:
+    """(reason word, one line with the fix, traceback) of what ended a trial."""
+    details = "".join(traceback.format_exception(error))
+    if isinstance(error, TrainingError):
+        return error.reason, error.message, details
+    if isinstance(error, (ConfigError, DataError)):
+        return "data" if isinstance(error, DataError) else "config", str(error), details
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        size = job.config["train"]["batch_size"]
+        return "out_of_memory", f"out of memory at batch_size {size}: lower train.batch_size ({text})", details
+    return "error", f"{type(error).__name__}: {text}", details
