@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ablation.results import StudyResults
 
 
+START_ATTEMPTS = 3
 OBJECT_STORE_BYTES = 256 * 2**20  # jobs are plain data; pictures travel by memory-mapped files
 
 
@@ -98,11 +99,17 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
         options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
                    "object_store_memory": OBJECT_STORE_BYTES}
     tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
-    try:
-        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True)
-    except Exception as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ServiceUnavailable(f"Ray at {address or 'local'} cannot be used: {line}") from error
+    attempts = START_ATTEMPTS if local else 1
+    for attempt in range(attempts):
+        try:
+            ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+            break
+        except Exception as error:  # Ray raises many kinds; on a busy machine a local start may just time out
+            ray.shutdown()
+            if attempt + 1 == attempts:
+                line = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ServiceUnavailable(f"Ray at {address or 'local'} cannot be used: {line}") from error
+            tell(Event("note", "the local Ray did not start in time, trying again"))
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
     if token.exists() and token.owner() == Path.home().owner():
         token.chmod(0o600)  # Ray writes it readable by all

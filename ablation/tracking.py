@@ -27,7 +27,8 @@ from ablation.store import Store, StudyStore, TrialState, TrialStatus
 
 # Before mlflow is imported: a dead server must cost seconds, not the four minutes of its default retries.
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-            "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet"}
+            "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet",
+            "MLFLOW_LOGGING_LEVEL": "ERROR"}
 STATUS = {TrialState.FINISHED: "FINISHED", TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED",
           TrialState.STALE: "KILLED", TrialState.RUNNING: "RUNNING"}
 KIND, TRIAL, STUDY, PARENT = "ablation.study", "ablation.trial", "study", "mlflow.parentRunId"
@@ -75,10 +76,9 @@ class Mirror:
     def _connect(self) -> None:
         if self._client is not None:
             return
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        logging.getLogger("alembic").setLevel(logging.ERROR)
         from mlflow import MlflowClient
 
+        logging.getLogger("alembic").setLevel(logging.ERROR)
         with _first_opening(self.uri):
             client = MlflowClient(self.uri)
             experiment = client.get_experiment_by_name(self.study.name)

@@ -137,16 +137,22 @@ def joint_batch_norm(x: Tensor, norm: _BatchNorm, visible: Tensor | None = None)
         axes = [0, *range(2, x.dim())]
         weight = None if visible is None else visible.to(values.dtype)
         rows = values.new_tensor([values.numel() / values.shape[1]]) if weight is None else weight.sum().view(1)
-        sums = (values if weight is None else values * weight).sum(axes)
-        totals = all_reduce_sum(torch.cat([sums, rows]))
-        count = totals[-1].detach()
-        mean = totals[:-1] / count
-        centered = values - mean.view(shape)
+        own_mean = (values if weight is None else values * weight).sum(axes) / rows
+        centered = values - own_mean.view(shape)
         if weight is not None:
             centered = centered * weight
-        # Two passes: E[x²] - E[x]² loses digits when the mean is large.
-        variance = all_reduce_sum(centered.square().sum(axes)) / count
+        # Mean, squared deviations and count of every rank in one collective, merged without E[x²] - E[x]², which
+        # loses digits when the mean is large (Chan, Golub & LeVeque 1983).
+        ranks = all_gather_rows(torch.cat([own_mean, centered.square().sum(axes), rows])[None])
+        means, deviations = ranks[:, :-1].chunk(2, dim=1)
+        counts = ranks[:, -1:]
+        count = counts.sum().detach()
+        mean = (means * counts).sum(0) / count
+        variance = (deviations + counts * (means - mean).square()).sum(0) / count
         _update_running(norm, mean.detach(), variance.detach(), count)
+        if len(ranks) > 1:
+            shift = (own_mean - mean).view(shape)
+            centered = centered + (shift if weight is None else shift * weight)
         gain = torch.rsqrt(variance + norm.eps)
         out = centered * (gain if norm.weight is None else gain * norm.weight).view(shape)
         if norm.bias is not None:
@@ -207,7 +213,7 @@ def _convert(module: nn.Module) -> nn.Module:
 def wrap_ddp(module: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
     """``module`` whose backward averages gradients over ranks; with one rank the module itself.
 
-    Its batch normalisations are converted (in place) first. Buffers are not synchronised: each rank computes equal ones.
+    Its batch normalisations are converted (in place) first. Buffers are not synchronised: ranks compute equal ones.
     """
     if not is_distributed():
         return module

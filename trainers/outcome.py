@@ -27,13 +27,12 @@ class Timer:
     """Seconds of each phase since the one before."""
 
     def __init__(self) -> None:
-        self.begun = self.last = time.perf_counter()
+        self.last = time.perf_counter()
         self.metrics: dict[str, float] = {}
 
     def mark(self, phase: str) -> None:
         now = time.perf_counter()
         self.metrics[f"time/{phase}"] = now - self.last
-        self.metrics["time/total"] = now - self.begun
         self.last = now
 
 

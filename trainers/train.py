@@ -69,7 +69,12 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
         metrics = meter.finish((epoch + 1) * steps, lr=run.schedule.lr((epoch + 1) * steps - 1))
         if context.rank == 0 and _due(epoch, config):
             metrics |= score(run).metrics
-        yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics)
+        try:
+            yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics)
+        except GeneratorExit:  # the caller stops here: what is trained is kept
+            if context.rank == 0:
+                _save(run, meter, Position(epoch + 1))
+            raise
 
     timer.mark("train")
     if context.rank == 0:

@@ -206,7 +206,8 @@ def level_findings(cells: pd.DataFrame, baseline: pd.DataFrame, metric: str) -> 
         if ssl.empty:
             continue
         best, rivals = ssl.iloc[0], ssl.iloc[1:]
-        lead = f"{_name(best)} leads {_count(len(ssl), 'self-supervised cell')} with {_text(best)}."
+        place = f"leads {len(ssl)} self-supervised cells" if len(ssl) > 1 else "is the only self-supervised cell,"
+        lead = f"{_name(best)} {place} with {_text(best)}."
         sentences = [lead, _rival_sentence(best, rivals)]
         sentences += _reference_sentences(best, here, baseline, level, better)
         found.append((level_label(level), [s for s in sentences if s]))
@@ -284,8 +285,9 @@ def correlation_sentence(row: pd.Series, selector: str, metric: str) -> str:
         return f"Too few comparable trials to say whether {selector} follows {metric}."
     # Both must agree: an interval over few groups is too narrow, a small p alone says nothing about size.
     told = p <= 0.05 and (lo > 0 or hi < 0)
+    p_text = "< 0.001" if p < 0.001 else f"= {p:.3f}"
     interval_text = "" if groups < FEW_CLUSTERS or not math.isfinite(lo) else f"95 % interval {lo:+.2f} to {hi:+.2f}, "
-    span = f"ρ = {rho:+.2f}, {interval_text}permutation p = {p:.3f}, n = {int(n)} trials in {int(groups)} groups"
+    span = f"ρ = {rho:+.2f}, {interval_text}permutation p {p_text}, n = {int(n)} trials in {int(groups)} groups"
     span = span.replace("-", "−")
     if not told:
         return (

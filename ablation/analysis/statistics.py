@@ -218,7 +218,9 @@ def omega_squared(values: np.ndarray, *, num_boot: int = 1000, ci: float = 0.95,
         take = rng.integers(0, values.shape[-1], (num_boot, *values.shape))
         samples = np.take_along_axis(np.broadcast_to(values, take.shape), take, axis=-1)
         omegas = _omega(sums_of_squares(samples))
-        intervals = {factors: percentiles(omegas[factors], ci) for factors in omegas}
+        # Resampling adds seed noise to effects that already hold some: centre the samples on the estimate.
+        intervals = {factors: percentiles(sample - sample.mean() + omega[factors][0], ci)
+                     for factors, sample in omegas.items()}
     df_error, ss_error = table[()]
     effects = []
     for factors in sorted(table, key=lambda factors: (not factors, len(factors), factors)):
@@ -251,7 +253,10 @@ def typical_swing(values: np.ndarray, axis: int) -> float:
 
 
 def friedman(blocks: np.ndarray) -> tuple[float, float]:
-    """(chi-squared, p) over (blocks, treatments): do the mean ranks differ? NaN below 3 treatments or 2 blocks, or if all tie."""
+    """(chi-squared, p) over (blocks, treatments): do the mean ranks differ?
+
+    NaN below 3 treatments or 2 blocks, or if all tie.
+    """
     if blocks.shape[1] < 3 or len(blocks) < 2 or not np.ptp(blocks, axis=1).any():
         return NAN
     statistic, p = stats.friedmanchisquare(*blocks.T)

@@ -28,8 +28,10 @@ def test_reading_a_study_and_the_store_load_neither_torch_nor_pandas() -> None:
 
 
 def test_planning_does_not_load_torch() -> None:
-    code = ("import ablation; spec = ablation.StudySpec(name='a', data={'dataset': 'digits', 'image_size': 16}, "
-            "grid={'method': 'simclr', 'imbalance': 0.05}, train={'batch_size': 64}); assert ablation.plan(spec).trials")
+    code = (
+        "import ablation; spec = ablation.StudySpec(name='a', data={'dataset': 'digits', 'image_size': 16}, "
+        "grid={'method': 'simclr', 'imbalance': 0.05}, train={'batch_size': 64}); assert ablation.plan(spec).trials"
+    )
     assert not _loaded(code) & {"torch", "ray", "mlflow"}
 
 

@@ -20,9 +20,17 @@ from ablation.store import Store, TrialState, TrialStatus
 
 def spec(**changes: Any) -> StudySpec:
     raw: dict[str, Any] = {
-        "name": "study", "data": {"dataset": "digits", "image_size": 16}, "imbalance": {"total": 400},
-        "grid": {"method": ["simclr", "mae"], "backbone": "resnet18", "imbalance": [0.05, 0.1, "natural"], "seed": [0, 1]},
-        "train": {"epochs": 2, "batch_size": 64}}
+        "name": "study",
+        "data": {"dataset": "digits", "image_size": 16},
+        "imbalance": {"total": 400},
+        "grid": {
+            "method": ["simclr", "mae"],
+            "backbone": "resnet18",
+            "imbalance": [0.05, 0.1, "natural"],
+            "seed": [0, 1],
+        },
+        "train": {"epochs": 2, "batch_size": 64},
+    }
     for path, value in changes.items():
         target = raw
         *parents, leaf = path.split("__")
@@ -55,7 +63,9 @@ def test_the_same_seed_gives_every_method_the_same_subset() -> None:
 
 def test_adding_seeds_methods_or_levels_keeps_every_key() -> None:
     before = set(keys())
-    more = keys(grid__method=["byol", "simclr", "mae"], grid__seed=[0, 1, 2], grid__imbalance=[0.2, 0.05, 0.1, "natural"])
+    more = keys(
+        grid__method=["byol", "simclr", "mae"], grid__seed=[0, 1, 2], grid__imbalance=[0.2, 0.05, 0.1, "natural"]
+    )
     assert before < set(more)
     assert len(more) == len(set(more)) == 36
 
@@ -67,8 +77,16 @@ def test_what_cannot_change_the_numbers_does_not_change_the_key() -> None:
     assert keys(data__cache_size=18) == keys()  # what image_size 16 resolves to
 
 
-@pytest.mark.parametrize("changes", [{"train__epochs": 3}, {"data__image_size": 32}, {"imbalance__total": 401},
-                                     {"evaluation__knn_neighbors": 5}, {"data__options": {"anomaly": 3}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__epochs": 3},
+        {"data__image_size": 32},
+        {"imbalance__total": 401},
+        {"evaluation__knn_neighbors": 5},
+        {"data__options": {"anomaly": 3}},
+    ],
+)
 def test_what_changes_the_numbers_changes_every_key(changes: dict[str, Any]) -> None:
     assert not set(keys(**changes)) & set(keys())
 
@@ -76,15 +94,25 @@ def test_what_changes_the_numbers_changes_every_key(changes: dict[str, Any]) -> 
 def test_a_key_depends_on_the_data_not_on_their_folder(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
-        for split, label, count in (("train", "good", 30), ("train", "crack", 25), ("test", "good", 30), ("test", "crack", 30)):
+        for split, label, count in (
+            ("train", "good", 30),
+            ("train", "crack", 25),
+            ("test", "good", 30),
+            ("test", "crack", 30),
+        ):
             folder = tmp_path / name / split / label
             folder.mkdir(parents=True)
             for number in range(count):
                 Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(folder / f"{number}.png")
 
     def planned(root: str) -> list[str]:
-        raw = spec(data__dataset="folder", data__root=root, imbalance__total=None, train__batch_size=8,
-                   grid__imbalance=["natural"])
+        raw = spec(
+            data__dataset="folder",
+            data__root=root,
+            imbalance__total=None,
+            train__batch_size=8,
+            grid__imbalance=["natural"],
+        )
         return [trial.key for trial in plan(raw).trials]
 
     first = planned(str(tmp_path / "a"))
@@ -104,8 +132,10 @@ def test_a_null_total_becomes_the_largest_that_all_levels_can_meet() -> None:
 
 
 def test_overrides_apply_in_order_to_the_cells_they_name() -> None:
-    overrides = [{"where": {"method": "mae"}, "set": {"train.batch_size": 32, "train.options.mask_ratio": 0.5}},
-                 {"where": {"method": "mae", "imbalance": [0.1]}, "set": {"train.batch_size": 16, "data.image_size": 32}}]
+    overrides = [
+        {"where": {"method": "mae"}, "set": {"train.batch_size": 32, "train.options.mask_ratio": 0.5}},
+        {"where": {"method": "mae", "imbalance": [0.1]}, "set": {"train.batch_size": 16, "data.image_size": 32}},
+    ]
     trials = {(t.method, t.imbalance): t.config for t in plan(spec(overrides=overrides)).trials}
     assert trials["simclr", 0.1].train.batch_size == 64
     assert trials["mae", 0.05].train.batch_size == 32
@@ -130,12 +160,14 @@ def test_every_problem_is_told_once_with_its_numbers() -> None:
         "imbalance 0.01: only 4 defects among 400 images, fewer than 20 say little; use more images or a higher level, "
         "or pass --allow-tiny",
         "train.batch_size: 450 cannot be divided by resources.num_workers 4 (method simclr)",
-        "train.batch_size: 450 is more than the 400 images of imbalance 0.05, so an epoch has no full step; lower it to "
-        "400 or less, or raise imbalance.total",
+        "train.batch_size: 450 is more than the 400 images of imbalance 0.05, so an epoch has no full step; lower it "
+        "to 400 or less, or raise imbalance.total",
         found[3],
         "train.batch_size: 450 cannot be divided by resources.num_workers 4 (method mae)",
     )
-    assert re.match(r"imbalance 0\.5: needs 200 defects and 200 normal images, the train split has \d+ and \d+;", found[3])
+    assert re.match(
+        r"imbalance 0\.5: needs 200 defects and 200 normal images, the train split has \d+ and \d+;", found[3]
+    )
 
 
 def test_the_plan_of_an_error_still_shows_the_table() -> None:
@@ -156,8 +188,10 @@ def test_allow_tiny_lets_small_levels_through() -> None:
 
 def test_an_option_that_a_method_does_not_have_is_a_problem() -> None:
     found = problems(train__options={"temperatur": 0.1}, grid__method=["simclr"])
-    assert found == ("train.options.temperatur: unknown field (did you mean 'temperature'?) (method simclr; options of one "
-                     "method belong into overrides)",)
+    assert found == (
+        "train.options.temperatur: unknown field (did you mean 'temperature'?) (method simclr; options of one "
+        "method belong into overrides)",
+    )
 
 
 def test_an_override_that_breaks_a_cell_is_a_problem() -> None:
@@ -166,7 +200,9 @@ def test_an_override_that_breaks_a_cell_is_a_problem() -> None:
 
 
 def test_ranks_of_one_trial_cannot_share_a_gpu() -> None:
-    assert problems(resources={"num_workers": 2, "gpus_per_worker": 0.5})[0].startswith("resources.gpus_per_worker: 0.5")
+    assert problems(resources={"num_workers": 2, "gpus_per_worker": 0.5})[0].startswith(
+        "resources.gpus_per_worker: 0.5"
+    )
 
 
 def test_data_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
@@ -225,7 +261,13 @@ def test_250_trials_cut_each_subset_once(monkeypatch: pytest.MonkeyPatch) -> Non
     calls = []
     original = imbalance.select_subset
     monkeypatch.setattr(imbalance, "select_subset", lambda *args: calls.append(args[1:3]) or original(*args))
-    made = plan(spec(grid__method=["simclr", "barlow_twins", "byol", "dino", "mae"], grid__backbone=["resnet18", "vit_tiny"],
-                     grid__imbalance=[0.05, 0.1, 0.15, 0.2, 0.25], grid__seed=list(range(5))))
+    made = plan(
+        spec(
+            grid__method=["simclr", "barlow_twins", "byol", "dino", "mae"],
+            grid__backbone=["resnet18", "vit_tiny"],
+            grid__imbalance=[0.05, 0.1, 0.15, 0.2, 0.25],
+            grid__seed=list(range(5)),
+        )
+    )
     assert len({trial.key for trial in made.trials}) == 250
     assert len(calls) == len(set(calls)) == 25

@@ -33,8 +33,18 @@ def frame(results: StudyResults) -> pd.DataFrame:
 
 def test_there_is_one_row_per_planned_trial_failed_ones_included(frame: pd.DataFrame) -> None:
     assert len(frame) == 6 * 2 * 3 * 3
-    assert list(frame.columns[:10]) == ["key", "state", "method", "backbone", "imbalance", "seed", "reason", "flags",
-                                        "num_defects", "num_normals"]
+    assert list(frame.columns[:10]) == [
+        "key",
+        "state",
+        "method",
+        "backbone",
+        "imbalance",
+        "seed",
+        "reason",
+        "flags",
+        "num_defects",
+        "num_normals",
+    ]
     failed = frame[frame["state"] == "FAILED"]
     assert len(failed) == 3
     assert set(failed["reason"]) == {"diverged"}
@@ -83,10 +93,17 @@ def test_an_unknown_study_suggests_the_nearest(results: StudyResults) -> None:
         load_study("x", store=results.study_dir / "nowhere")
 
 
-@pytest.mark.parametrize("call", [
-    lambda r: r.best("probe/aurok"), lambda r: r.aggregate("probe/aurok"), lambda r: r.correlate("probe/aurok", "probe/ap"),
-    lambda r: r.variance("probe/aurok"), lambda r: r.compare("probe/aurok"), lambda r: r.regret(["probe/aurok"], "probe/ap"),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda r: r.best("probe/aurok"),
+        lambda r: r.aggregate("probe/aurok"),
+        lambda r: r.correlate("probe/aurok", "probe/ap"),
+        lambda r: r.variance("probe/aurok"),
+        lambda r: r.compare("probe/aurok"),
+        lambda r: r.regret(["probe/aurok"], "probe/ap"),
+    ],
+)
 def test_an_unknown_metric_suggests_the_nearest(results: StudyResults, call: object) -> None:
     with pytest.raises(NothingMatched, match=re.escape("no trial has 'probe/aurok' (did you mean 'probe/auroc'?)")):
         call(results)  # type: ignore[operator]
@@ -95,7 +112,7 @@ def test_an_unknown_metric_suggests_the_nearest(results: StudyResults, call: obj
 def test_an_unknown_group_and_an_unknown_trial_are_one_line(results: StudyResults) -> None:
     with pytest.raises(NothingMatched, match=r"no trial has 'mehtod' \(did you mean 'method'\?\)"):
         results.aggregate("probe/auroc", by="mehtod")
-    with pytest.raises(NothingMatched, match="no trial 'simclr-resnet18-p0.01-s0-xxxxxxxx' in study 'full'"):
+    with pytest.raises(NothingMatched, match=r"no trial 'simclr-resnet18-p0\.01-s0-xxxxxxxx' in study 'full'"):
         results.history("simclr-resnet18-p0.01-s0-xxxxxxxx")
 
 
@@ -119,7 +136,9 @@ def test_best_knows_which_direction_is_better(results: StudyResults, frame: pd.D
 def test_aggregate_counts_what_was_measured_and_what_was_planned(results: StudyResults, frame: pd.DataFrame) -> None:
     table = results.aggregate("probe/auroc", by=["method", "backbone", "imbalance"])
     assert len(table) == 36
-    failed = table[(table["method"] == "dino") & (table["backbone"] == "vit_tiny") & (table["imbalance"] == 0.01)].iloc[0]
+    failed = table[(table["method"] == "dino") & (table["backbone"] == "vit_tiny") & (table["imbalance"] == 0.01)].iloc[
+        0
+    ]
     assert (failed["n"], failed["planned"]) == (0, 3)
     assert math.isnan(failed["value"])
     first = table.iloc[0]
@@ -173,8 +192,16 @@ def test_variance_uses_complete_cells_and_says_what_was_left_out(results: StudyR
 def test_variance_of_a_complete_grid_ranks_the_factors(tmp_path: Path) -> None:
     write_study(tmp_path / "study", epochs=1, num_test=4)
     table = load_study("study", tmp_path).variance("probe/auroc").set_index("term")
-    assert table.index.tolist() == ["method", "backbone", "imbalance", "method:backbone", "method:imbalance",
-                                    "backbone:imbalance", "method:backbone:imbalance", "residual"]
+    assert table.index.tolist() == [
+        "method",
+        "backbone",
+        "imbalance",
+        "method:backbone",
+        "method:imbalance",
+        "backbone:imbalance",
+        "method:backbone:imbalance",
+        "residual",
+    ]
     assert (table["note"] == "").all()
     assert table.loc["method", "omega2"] > table.loc["backbone", "omega2"] > 0
     assert table.loc["backbone", "swing"] == pytest.approx(0.03, abs=0.01)  # as the synthetic study was made
@@ -192,8 +219,9 @@ def test_compare_starts_with_friedman_and_corrects_the_pairs(results: StudyResul
     table = results.compare("probe/auroc", by="method")
     assert table["test"].tolist() == ["friedman"] + ["wilcoxon"] * 15
     assert (table["n"] == 5).all()
-    assert table.loc[0, "note"] == ("1 of 6 blocks left out (unfinished trials); "
-                                    "5 blocks: a Wilcoxon p cannot be below 0.0625")
+    assert table.loc[0, "note"] == (
+        "1 of 6 blocks left out (unfinished trials); 5 blocks: a Wilcoxon p cannot be below 0.0625"
+    )
     pair = table[(table["a"] == "mae") & (table["b"] == "supervised")].iloc[0]
     assert pair["difference"] < -0.1
     assert pair["prob_better"] < 0.1

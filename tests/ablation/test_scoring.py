@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -19,7 +17,9 @@ KEY = "simclr-resnet18-p0.1-s0-00000000"
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> ablation.StudyResults:
     store = StudyStore(tmp_path_factory.mktemp("store") / "study")
-    store.write_plan({"trials": [{"key": KEY, "method": "simclr", "backbone": "resnet18", "imbalance": 0.1, "seed": 0}]})
+    store.write_plan(
+        {"trials": [{"key": KEY, "method": "simclr", "backbone": "resnet18", "imbalance": 0.1, "seed": 0}]}
+    )
     store.write_result(KEY, {"metrics": {"probe/auroc": 0.5}})
     save_encoder(store.trial_dir(KEY) / "encoder.safetensors", build_backbone("resnet18", 32), (0.5,) * 3, (0.25,) * 3)
     return ablation.load_study("study", store=store.path.parent)
@@ -41,9 +41,19 @@ def test_the_odd_image_has_the_highest_score(results: ablation.StudyResults) -> 
         assert scores[7] > 2 * np.delete(scores, 7).max()
 
 
-@pytest.mark.parametrize(("shape", "dtype"), [((2, 32, 32, 3), np.uint8), ((2, 3, 32, 32), np.float32), ((3, 32, 32), np.uint8),
-                                              ((0, 3, 32, 32), np.uint8), ((1, 3, 32, 32), np.uint8)])
-def test_images_of_another_form_are_refused(results: ablation.StudyResults, shape: tuple[int, ...], dtype: type) -> None:
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((2, 32, 32, 3), np.uint8),
+        ((2, 3, 32, 32), np.float32),
+        ((3, 32, 32), np.uint8),
+        ((0, 3, 32, 32), np.uint8),
+        ((1, 3, 32, 32), np.uint8),
+    ],
+)
+def test_images_of_another_form_are_refused(
+    results: ablation.StudyResults, shape: tuple[int, ...], dtype: type
+) -> None:
     with pytest.raises(ValueError, match="images"):
         ablation.score(results.encoder(KEY), np.zeros(shape, dtype))
 

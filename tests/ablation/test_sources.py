@@ -39,12 +39,15 @@ def test_a_python_function_can_be_overridden_like_a_file(module: Path) -> None:
     assert (spec.name, spec.train.epochs, spec.train.batch_size) == ("from-python", 3, 64)
 
 
-@pytest.mark.parametrize(("function", "expected"), [
-    ("studdy", "mine.py: there is no function 'studdy' (did you mean 'study'?)"),
-    ("broken", "mine.py:broken: train.epoch: unknown field (did you mean 'epochs'?)"),
-    ("crash", "mine.py:crash: raised ZeroDivisionError: division by zero"),
-    ("number", "mine.py:number: returned int, expected a StudySpec"),
-])
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("studdy", "mine.py: there is no function 'studdy' (did you mean 'study'?)"),
+        ("broken", "mine.py:broken: train.epoch: unknown field (did you mean 'epochs'?)"),
+        ("crash", "mine.py:crash: raised ZeroDivisionError: division by zero"),
+        ("number", "mine.py:number: returned int, expected a StudySpec"),
+    ],
+)
 def test_a_python_study_that_fails_is_one_line(module: Path, function: str, expected: str) -> None:
     with pytest.raises(SpecError) as caught:
         StudySpec.load(f"{module}:{function}")

@@ -33,8 +33,17 @@ def test_a_trial_without_files_is_pending(study: StudyStore) -> None:
 
 
 def test_a_state_comes_back_as_written(study: StudyStore) -> None:
-    status = TrialStatus(state=TrialState.RUNNING, heartbeat=time.time(), epoch=3, epochs=9, attempt=1, host="h", pid=7,
-                         flags=("collapsed",), started=1.0)
+    status = TrialStatus(
+        state=TrialState.RUNNING,
+        heartbeat=time.time(),
+        epoch=3,
+        epochs=9,
+        attempt=1,
+        host="h",
+        pid=7,
+        flags=("collapsed",),
+        started=1.0,
+    )
     study.write_state(KEY, status)
     assert study.read_state(KEY) == status
     assert study.update_state(KEY, epoch=4).epoch == study.read_state(KEY).epoch == 4
@@ -54,10 +63,18 @@ def test_a_result_means_finished_even_if_the_state_was_not_written(study: StudyS
     assert study.read_state(KEY).state is TrialState.FINISHED
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("state.json", '{"state": "RUN'), ("state.json", '{"state": "FLYING"}'), ("state.json", "[1]"), ("state.json", ""),
-    ("result.json", '{"metrics": '), ("result.json", "null"), ("state.json", "\x00\x00"),
-])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("state.json", '{"state": "RUN'),
+        ("state.json", '{"state": "FLYING"}'),
+        ("state.json", "[1]"),
+        ("state.json", ""),
+        ("result.json", '{"metrics": '),
+        ("result.json", "null"),
+        ("state.json", "\x00\x00"),
+    ],
+)
 def test_a_damaged_file_is_a_state_with_a_message(study: StudyStore, name: str, text: str) -> None:
     study.write_state(KEY, TrialStatus(state=TrialState.FINISHED))
     (study.trial_dir(KEY) / name).write_text(text)
@@ -143,7 +160,9 @@ def test_a_damaged_plan_falls_back_to_the_trials_on_disk(study: StudyStore) -> N
     assert study.planned_keys() == [KEY]
 
 
-def test_the_root_is_the_argument_then_the_environment_then_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_is_the_argument_then_the_environment_then_studies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ABLATION_STORE", raising=False)
     assert Store().root == tmp_path / "studies"
@@ -162,8 +181,14 @@ def test_an_object_store_is_refused_in_one_line() -> None:
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     study = Store(tmp_path / "file").study("study")
-    for write in (lambda: study.write_study("x"), lambda: study.append_history(KEY, line(1)), lambda: study.lock().__enter__()):
-        with pytest.raises(StoreError, match=r"cannot write \(.+\); free the folder or choose another with --store") as caught:
+    for write in (
+        lambda: study.write_study("x"),
+        lambda: study.append_history(KEY, line(1)),
+        lambda: study.lock().__enter__(),
+    ):
+        with pytest.raises(
+            StoreError, match=r"cannot write \(.+\); free the folder or choose another with --store"
+        ) as caught:
             write()
         assert "\n" not in str(caught.value)
 
@@ -201,7 +226,9 @@ def start(code: str, study: StudyStore) -> subprocess.Popen[str]:
 def test_a_second_driver_is_refused_and_told_who_holds_the_study(study: StudyStore) -> None:
     holder = start(HOLD, study)
     try:
-        with pytest.raises(StudyLocked, match=rf"'study' is already run by process {holder.pid} on \S+ since 20") as caught:
+        with pytest.raises(
+            StudyLocked, match=rf"'study' is already run by process {holder.pid} on \S+ since 20"
+        ) as caught:
             study.lock().__enter__()
         assert caught.value.exit_code == 2
         found = study.lock_holder()

@@ -151,14 +151,14 @@ def surface(canvas: Canvas, strength: float) -> None:
 
 
 def step_shadow(canvas: Canvas, strength: float) -> None:
-    """FS: the end face (fresh mortar or soil) of the displaced pipe on one side, a shadow behind the joint on the other."""
+    """FS: the end face of the displaced pipe (mortar or soil) on one side, a shadow behind the joint on the other."""
     assert canvas.step is not None
     open_side = np.arctan2(canvas.step[1], canvas.step[0])
     behind = np.clip(canvas.z - canvas.joint, 0, None)
     shadow = (behind > 0) * np.exp(-behind / 0.5) * np.clip(np.cos(canvas.turned(float(open_side))), 0, 1)
     canvas.albedo *= (1 - (0.75 + 0.2 * strength) * shadow)[..., None]
-    mortar = canvas.rng.uniform(0.8, 1.05) if canvas.rng.random() < 0.5 else canvas.rng.uniform(0.06, 0.18)
-    tone = np.float32(mortar) * (1 + 0.1 * canvas.noise("fine", ROUND))
+    mortar, soil = canvas.rng.uniform(0.8, 1.05), canvas.rng.uniform(0.06, 0.18)
+    tone = np.float32(mortar if canvas.rng.random() < 0.5 else soil) * (1 + 0.1 * canvas.noise("fine", ROUND))
     canvas.paint(canvas.face.astype(np.float32), tone[..., None] * np.array([1.0, 0.95, 0.87], np.float32))
 
 

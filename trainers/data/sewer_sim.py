@@ -21,7 +21,8 @@ from PIL import Image
 from trainers.config import ConfigError
 from trainers.data.atomic import locked, replace_file
 from trainers.data.cache import default_cache_dir, num_cores
-from trainers.data.index import AbstractDataset, CorruptImage, DataError
+from trainers.data.images import decode_image
+from trainers.data.index import AbstractDataset, DataError
 from trainers.data.sewer_defects import Scene, generator, picture, scene
 from trainers.data.sewer_ml import CODES, COLUMNS, SPLIT_FILES, SewerML
 
@@ -55,28 +56,26 @@ class SewerSim(AbstractDataset):
 
     summary: ClassVar[str] = "simulated sewer pipe images in Sewer-ML's layout, drawn on first use (no download)"
     needs_root: ClassVar[bool] = False
-    mean = (0.46, 0.42, 0.36)
-    std = (0.20, 0.19, 0.17)
+    mean = (0.558, 0.514, 0.452)
+    std = (0.208, 0.197, 0.187)
 
     def __init__(self, root: str | None, options: Options) -> None:
         _check(options)
         self.root = Path(root).expanduser() if root else default_cache_dir() / "sewer-sim" / _digest(options)
         self._options = options
         _write_tables(self.root, options)
-        self._reader = SewerML(str(self.root), SewerML.Options())
-        self.index = self._reader.index
+        self.index = SewerML(str(self.root), SewerML.Options()).index
 
     def prepare(self, report: Callable[[str], None] = print) -> None:
         """Draw the pictures that are missing. Safe to call from several processes, and again after a kill."""
         _draw_missing(self.root, self._options, report)
 
     def load(self, position: int) -> np.ndarray:
-        try:
-            return self._reader.load(position)
-        except CorruptImage:
-            if (self.root / "images" / str(self.index.ids[position])).exists():
-                raise
-            raise DataError(f"{self.root}: pictures are not drawn yet; run `ablation data prepare`") from None
+        name = str(self.index.ids[position])
+        path = self.root / "images" / name
+        if not path.exists():
+            raise DataError(f"{path}: not drawn yet; call prepare() or run `ablation data prepare`")
+        return decode_image(path, name)
 
 
 def simulate(root: Path, options: SewerSim.Options, report: Callable[[str], None] = print) -> None:

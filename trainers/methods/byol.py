@@ -62,7 +62,8 @@ class BYOL(AbstractMethod):
         super().__init__()
         self.config = config
         self.backbone = backbone
-        self.projector = mlp(backbone.feature_dim, config.hidden_dim, config.projection_dim)
+        # No bias at its end: the predictor's batch norm would remove it again.
+        self.projector = mlp(backbone.feature_dim, config.hidden_dim, config.projection_dim, last_bias=False)
         self.predictor = mlp(config.projection_dim, config.hidden_dim, config.projection_dim)
         self.target_backbone = frozen_copy(backbone)
         self.target_projector = frozen_copy(self.projector)

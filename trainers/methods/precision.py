@@ -23,13 +23,13 @@ def _promote(value: Any) -> Any:
 
 
 def in_float32(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Decorate a loss whose first argument is a tensor: autocast off, half-precision arguments to float32."""
+    """Decorate a loss whose first argument is a tensor: autocast off, positional half-precision tensors to float32."""
 
     @functools.wraps(loss)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         first = args[0]
         assert isinstance(first, Tensor)
         with torch.autocast(first.device.type, enabled=False):
-            return loss(*map(_promote, args), **{name: _promote(value) for name, value in kwargs.items()})  # type: ignore[arg-type]
+            return loss(*map(_promote, args), **kwargs)  # type: ignore[arg-type]
 
     return wrapped

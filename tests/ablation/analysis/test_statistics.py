@@ -183,3 +183,17 @@ def test_friedman_and_wilcoxon_small_cases() -> None:
 
 def test_probability_of_improvement_counts_ties_half() -> None:
     assert probability_of_improvement(np.array([1.0, 2]), np.array([1.0, 0])) == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+
+
+def test_omega_intervals_cover_the_truth_in_simulation() -> None:
+    rng = np.random.default_rng(0)
+    cells = np.arange(5)[:, None, None] * 0.5 + np.array([0, 0.3])[None, :, None]
+    total = 0.5 + 0.0225 + 0.25
+    truth = {(0,): 0.5 / total, (1,): 0.0225 / total, (0, 1): 0.0}
+    hits = dict.fromkeys(truth, 0)
+    for run in range(60):
+        values = cells[..., None] + rng.normal(0, 0.5, (5, 2, 5, 5))
+        effects = {effect.factors: effect for effect in omega_squared(values, num_boot=200, seed=run)}
+        for factors in truth:
+            hits[factors] += effects[factors].lo <= truth[factors] <= effects[factors].hi
+    assert min(hits.values()) / 60 > 0.8

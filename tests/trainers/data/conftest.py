@@ -48,7 +48,8 @@ def sewer_root(tmp_path: Path) -> Path:
     """Train 1..4, Val 5..6, no images yet."""
     root = tmp_path / "sewer"
     write_table(root / "SewerML_Train.csv", [
-        sewer_line(1, ND=1), sewer_line(2, VA=1), sewer_line(3, RB=1, OB=1, AF=1, Defect=1), sewer_line(4, AF=1, BE=1, Defect=1)])
+        sewer_line(1, ND=1), sewer_line(2, VA=1),
+        sewer_line(3, RB=1, OB=1, AF=1, Defect=1), sewer_line(4, AF=1, BE=1, Defect=1)])
     write_table(root / "SewerML_Val.csv", [sewer_line(5, ND=1), sewer_line(6, FS=1, Defect=1)])
     return root
 

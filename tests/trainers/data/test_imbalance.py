@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -27,7 +28,7 @@ def plain_index(normals: int, defects: int) -> Index:
 
 @settings(deadline=None, max_examples=60)
 @given(normals=st.integers(1, 400), defects=st.integers(1, 400), data=st.data())
-def test_largest_total_fits_every_level_and_one_more_image_fits_not(normals: int, defects: int, data: st.DataObject) -> None:
+def test_largest_total_fits_every_level_and_one_more_does_not(normals: int, defects: int, data: st.DataObject) -> None:
     levels = data.draw(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=4))
     index = plain_index(normals, defects)
     total = largest_total(index, list(levels))
@@ -45,7 +46,7 @@ def test_levels_are_nested_per_seed(seed: int, total: int) -> None:
     index = plain_index(400, 200)
     config = ImbalanceConfig(total=total)
     cuts = [select_subset(index, level, seed, config, allow_tiny=True).positions for level in (0.05, 0.15, 0.5)]
-    for fewer, more in zip(cuts, cuts[1:], strict=False):
+    for fewer, more in itertools.pairwise(cuts):
         assert set(fewer[index.labels[fewer] == 1]) <= set(more[index.labels[more] == 1])
         assert set(more[index.labels[more] == 0]) <= set(fewer[index.labels[fewer] == 0])
     assert {len(cut) for cut in cuts} == {total}
@@ -101,10 +102,10 @@ def test_the_order_is_blake2b_of_seed_and_id() -> None:
 
 def test_too_few_defects_and_impossible_levels_say_the_numbers(make_index: MakeIndex) -> None:
     index = make_index(train=(1000, 50))
-    with pytest.raises(DataError, match=r"imbalance 0.01: only 5 defects among 500 images, fewer than 20.*--allow-tiny"):
+    with pytest.raises(DataError, match=r"0.01: only 5 defects among 500 images, fewer than 20.*--allow-tiny"):
         select_subset(index, 0.01, 0, ImbalanceConfig(total=500))
     assert select_subset(index, 0.01, 0, ImbalanceConfig(total=500), allow_tiny=True).num_defects == 5
-    with pytest.raises(DataError, match=r"needs 250 defects and 250 normal images, .* 50 and 1000; lower imbalance.total to 1\d\d or"):
+    with pytest.raises(DataError, match=r"needs 250 defects and 250 normal images, .* 50 and 1000; lower .* 10\d or"):
         select_subset(index, 0.5, 0, ImbalanceConfig(total=500))
     with pytest.raises(DataError, match=r"lower imbalance.normals to 50"):
         select_subset(index, 0.5, 0, ImbalanceConfig(policy="fixed_normals"))
@@ -144,7 +145,7 @@ def test_unlabelled_or_one_sided_hold_outs_are_not_used_or_refused(make_index: M
     index = make_index(train=(50, 50), val=(50, 0), test=(200, 200))
     sets = select_evaluation_sets(index, EvaluationConfig())
     assert set(index.splits[sets.validation]) == set(index.splits[sets.test]) == {"test"}
-    with pytest.raises(DataError, match=r"no hold-out with both classes \(val: 50 normal, 0 defect, test: 0 normal, 0 defect\)"):
+    with pytest.raises(DataError, match=r"both classes \(val: 50 normal, 0 defect, test: 0 normal, 0 defect\)"):
         select_evaluation_sets(make_index(train=(50, 50), val=(50, 0)), EvaluationConfig())
     with pytest.raises(DataError, match="too few for a validation and a test set"):
         select_evaluation_sets(make_index(train=(50, 50), val=(1, 1)), EvaluationConfig())

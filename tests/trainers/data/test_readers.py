@@ -38,7 +38,7 @@ def test_every_listed_reader_has_a_summary() -> None:
 @pytest.mark.parametrize(("config", "message"), [
     (DataConfig(dataset="sewer_ml"), r"data.dataset: unknown data set 'sewer_ml' \(did you mean 'sewer-ml'\?\)"),
     (DataConfig(dataset="folder"), "data.root: 'folder' needs"),
-    (DataConfig(dataset="digits", options={"anomly": 3}), r"data.options.anomly: unknown field \(did you mean 'anomaly'"),
+    (DataConfig(dataset="digits", options={"anomly": 3}), r"data.options.anomly: unknown field .*'anomaly'"),
     (DataConfig(dataset="digits", options={"anomaly": 11}), "data.options.anomaly: must be a digit"),
 ])
 def test_wrong_settings_name_the_field_and_the_fix(config: DataConfig, message: str) -> None:
@@ -47,7 +47,8 @@ def test_wrong_settings_name_the_field_and_the_fix(config: DataConfig, message: 
 
 
 def test_folder_names_are_the_defect_types(tmp_path: Path) -> None:
-    folder(tmp_path, "train/Normal/a.png", "train/crack/x/y/b.PNG", "valid/0/c.png", "valid/crack/d.png", "train/crack/note.txt.png")
+    folder(tmp_path, "train/Normal/a.png", "train/crack/x/y/b.PNG", "train/crack/note.txt.png",
+           "valid/0/c.png", "valid/crack/d.png")
     (tmp_path / "train" / "crack" / "notes.txt").write_text("not an image")
     index = Folder(str(tmp_path), Folder.Options()).index
     assert dict(zip(index.ids.tolist(), index.defect_types.tolist(), strict=True)) == {
@@ -57,7 +58,8 @@ def test_folder_names_are_the_defect_types(tmp_path: Path) -> None:
 
 
 def test_mvtec_layout_has_no_training_defects_and_says_so_when_a_level_is_cut(tmp_path: Path) -> None:
-    folder(tmp_path, *(f"train/good/{n}.png" for n in range(30)), "test/good/0.png", "test/hole/0.png", "ground_truth/hole/0_mask.png")
+    folder(tmp_path, *(f"train/good/{n}.png" for n in range(30)), "test/good/0.png", "test/hole/0.png",
+           "ground_truth/hole/0_mask.png")
     index = Folder(str(tmp_path), Folder.Options()).index
     assert len(index) == 32
     with pytest.raises(DataError, match="30"):
@@ -80,7 +82,8 @@ def test_a_folder_that_cannot_work_says_what_to_create(tmp_path: Path, names: li
 
 def test_table_paths_are_relative_to_the_file_and_columns_may_come_in_any_order(tmp_path: Path) -> None:
     write_image(tmp_path / "sub" / "a.png", 1)
-    data = table(tmp_path / "t.csv", "label,path,split,defect_type\ndefect,sub/a.png,train,crack\n0,b.png,val,\n,c.png,test,\n")
+    text = "label,path,split,defect_type\ndefect,sub/a.png,train,crack\n0,b.png,val,\n,c.png,test,\n"
+    data = table(tmp_path / "t.csv", text)
     np.testing.assert_array_equal(data.load(0), pixels(1))
     assert data.index.labels.tolist() == [1, 0, -1]
     assert data.index.defect_types.tolist() == ["crack", "", ""]
@@ -96,7 +99,8 @@ def test_table_without_split_keeps_groups_together_and_about_80_percent_in_train
 
 def test_parquet_reads_like_csv(tmp_path: Path) -> None:
     text = table(tmp_path / "t.csv", "path,label,split\na.png,0,train\nb.png,1,val\n").index
-    pq.write_table(pa.table({"path": ["a.png", "b.png"], "label": [0, 1], "split": ["train", "val"]}), tmp_path / "t.parquet")
+    columns = {"path": ["a.png", "b.png"], "label": [0, 1], "split": ["train", "val"]}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     assert Table(str(tmp_path / "t.parquet"), Table.Options()).index.digest == text.digest
 
 

@@ -41,7 +41,8 @@ def test_columns_are_found_by_name_in_any_order_and_may_be_missing(sewer_root: P
     for name in ("SewerML_Train.csv", "SewerML_Val.csv"):
         lines = [line.split(",") for line in (sewer_root / name).read_text().splitlines()]
         kept = [column for column in range(len(COLUMNS)) if COLUMNS[column] not in ("ND", "VA", "WaterLevel")][::-1]
-        (sewer_root / name).write_text("\ufeff" + "\r\n".join(",".join(line[c] for c in kept) for line in lines) + "\r\n")
+        text = "\r\n".join(",".join(line[c] for c in kept) for line in lines)
+        (sewer_root / name).write_text("\ufeff" + text + "\r\n")
     assert SewerML(str(sewer_root), OPTIONS).index.digest == want.digest
 
 
@@ -61,7 +62,7 @@ def test_the_test_split_has_no_labels_where_they_are_withheld(sewer_root: Path) 
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    (sewer_line(9, ND=1).replace("00000009", "00000001"), "SewerML_Train.csv:6: Filename: '00000001.png' already stands in"),
+    (sewer_line(9, ND=1).replace("00000009", "00000001"), "Train.csv:6: Filename: '00000001.png' already stands in"),
     (sewer_line(9, Defect=2), "SewerML_Train.csv:6: Defect: got '2', expected 0 or 1"),
     (sewer_line(9).replace(",0,", ",x,"), "SewerML_Train.csv:6: RB: got 'x', expected 0 or 1"),
     (sewer_line(9)[:-2], "SewerML_Train.csv:6: 21 fields, the header has 22"),
@@ -146,7 +147,8 @@ def test_ir_dev_reads_the_same_under_both_headers_and_as_class_folders(ir_dev: P
     other = SewerML(str(ir_dev / "sewerml"), SewerML.Options(tables="alt_header"))
     assert plain.index.digest == other.index.digest
     folder = Folder(str(ir_dev / "imagefolder"), Folder.Options())
-    counts = [[len(data.index.where(split, label)) for split in ("train", "val") for label in (0, 1)] for data in (plain, folder)]
+    counts = [[len(data.index.where(split, label)) for split in ("train", "val") for label in (0, 1)]
+              for data in (plain, folder)]
     assert counts[0] == counts[1]
     assert counts[0] == [1600, 1601, 400, 399]
     assert plain.load(7).shape == (40, 24, 3)

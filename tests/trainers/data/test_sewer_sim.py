@@ -95,7 +95,8 @@ def test_worker_processes_draw_the_same_files(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(sewer_sim, "CHUNK", 15)  # three worker processes
     simulate(tmp_path / "apart", SMALL, report=lambda line: None)
     for name in names(tmp_path / "inline"):
-        assert (tmp_path / "inline" / "images" / name).read_bytes() == (tmp_path / "apart" / "images" / name).read_bytes()
+        inline, apart = ((tmp_path / which / "images" / name).read_bytes() for which in ("inline", "apart"))
+        assert inline == apart
 
 
 def test_two_that_prepare_at_once_and_a_killed_one_leave_whole_files(tmp_path: Path) -> None:
@@ -107,8 +108,9 @@ def test_two_that_prepare_at_once_and_a_killed_one_leave_whole_files(tmp_path: P
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: subprocess.run([sys.executable, "-c", order], cwd=REPOSITORY, capture_output=True,
-                                                      text=True), range(2)))
+        command = [sys.executable, "-c", order]
+        runs = list(pool.map(lambda _: subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True),
+                             range(2)))
     assert [run.returncode for run in runs] == [0, 0], runs[0].stderr + runs[1].stderr
     assert sum("drawing" in run.stdout for run in runs) <= 1
     data = SewerSim(str(tmp_path / "sim"), SewerSim.Options(num_train=80, num_val=10, size=32))
@@ -126,7 +128,7 @@ def test_a_root_of_other_options_or_of_real_data_is_refused(tmp_path: Path) -> N
     with pytest.raises(DataError, match="was not written by sewer-sim"):
         SewerSim(str(tmp_path / "real"), SMALL)
     (tmp_path / "sim" / "simulation.json").write_text("{")
-    with pytest.raises(DataError, match="simulation.json: cannot be read"):
+    with pytest.raises(DataError, match=r"simulation.json: cannot be read"):
         SewerSim(str(tmp_path / "sim"), SMALL)
 
 
@@ -152,7 +154,8 @@ def test_a_linear_probe_on_small_grey_pictures_does_not_solve_it() -> None:
     grey = np.stack([np.asarray(Image.fromarray(image).convert("L").resize((16, 16), Image.Resampling.BOX)).ravel()
                      for image in drawn]).astype(float)
     labels = np.array([bool(scene(generator(0, index), 0.5).codes) for index in indices])
-    probe = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=[1e-4, 1e-3, 1e-2, 1e-1, 1.0], cv=3, scoring="roc_auc",
-                                                                 max_iter=200, l1_ratios=(0,), use_legacy_attributes=False))
+    logistic = LogisticRegressionCV(Cs=[1e-4, 1e-3, 1e-2, 1e-1, 1.0], cv=3, scoring="roc_auc", max_iter=200,
+                                    l1_ratios=(0,), use_legacy_attributes=False)
+    probe = make_pipeline(StandardScaler(), logistic)
     probe.fit(grey[:900], labels[:900])
     assert roc_auc_score(labels[900:], probe.decision_function(grey[900:])) <= 0.75

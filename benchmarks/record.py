@@ -1,0 +1,32 @@
+"""What every benchmark writes: the figures with machine, versions and load."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.provenance import describe
+
+OUT = Path(__file__).parent / "out"
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> Path:
+    """``benchmarks/out/<name>.json``; returns its path."""
+    OUT.mkdir(exist_ok=True)
+    path = OUT / f"{name}.json"
+    facts = describe(torch.device("cpu")) | {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(),
+                                             "time": time.strftime("%Y-%m-%d %H:%M:%S")}
+    path.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
+    return path
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Aligned text."""
+    cells = [list(rows[0])] + [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
