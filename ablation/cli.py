@@ -25,7 +25,7 @@ Study = Annotated[str, typer.Argument(help="study.yaml, path.py:function, or the
 Overrides = Annotated[list[str] | None, typer.Argument(help="fields of the study file, e.g. train.epochs=5")]
 Name = Annotated[str, typer.Argument(help="name of a study in the store")]
 StoreOption = Annotated[str | None, typer.Option("--store", help="folder of all studies [ABLATION_STORE, ./studies]")]
-Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow [MLFLOW_TRACKING_URI, SQLite in the store]")]
+Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow [MLFLOW_TRACKING_URI, the store]")]
 FormatOption = Annotated[Format, typer.Option("--format", help="how to print")]
 Tiny = Annotated[bool, typer.Option("--allow-tiny", help="let subsets with fewer than 20 defects through")]
 Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metrics")]
@@ -61,8 +61,7 @@ def plan(study: Study, overrides: Overrides = None, store: StoreOption = None, a
          format: FormatOption = Format.table) -> None:
     """Show which trials a study has, with the images of each level; trains nothing."""
     from ablation.errors import PlanError
-    from ablation.plan import Plan
-    from ablation.plan import plan as make_plan
+    from ablation.plan import Plan, plan as make_plan
     from ablation.spec import StudySpec
 
     problem: PlanError | None = None

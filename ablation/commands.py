@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from ablation.results import StudyResults
 
-COLUMNS = ("key", "state", "method", "backbone", "imbalance", "seed", "metrics.probe/auroc", "metrics.probe_fixed/auroc",
-           "metrics.knn/auroc", "metrics.random_init/auroc", "metrics.label_free/rankme", "flags", "reason")
+CELL = ("key", "state", "method", "backbone", "imbalance", "seed")
+SHOWN = ("metrics.probe/auroc", "metrics.probe_fixed/auroc", "metrics.knn/auroc", "metrics.random_init/auroc",
+         "metrics.label_free/rankme", "flags", "reason")
 
 
 def run_study(source: str, overrides: list[str], *, store: str | None, tracking_uri: str | None, address: str | None,
@@ -66,7 +67,8 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
             counts = {state.value: states.count(state) for state in TrialState}
             rows.append({"study": study.name, "trials": len(states), **counts, "driver": _driver(study)})
         return pd.DataFrame(rows, columns=["study", "trials", *(state.value for state in TrialState), "driver"])
-    study = load_study(name, store=store) and opened.study(name)
+    load_study(name, store=store)  # says it when there is no such study
+    study = opened.study(name)
     rows = []
     for key in study.planned_keys():
         status = study.read_state(key)
@@ -87,7 +89,7 @@ def trial_rows(name: str, store: str | None, where: str | None, everything: bool
         try:
             frame = frame.query(where)
         except Exception as error:  # pandas passes on whatever its parser or the columns raise
-            raise SpecError(f"--where {where!r}: {str(error).splitlines()[0]} (columns: {', '.join(COLUMNS[:6])}, "
+            raise SpecError(f"--where {where!r}: {str(error).splitlines()[0]} (columns: {', '.join(CELL)}, "
                             "and `metrics.probe/auroc` in backticks)") from None
         if frame.empty:
             raise NothingMatched(f"no trial of '{name}' matches {where!r}")
@@ -95,10 +97,11 @@ def trial_rows(name: str, store: str | None, where: str | None, everything: bool
 
 
 def _short(frame: pd.DataFrame) -> pd.DataFrame:
-    shown = frame[[column for column in COLUMNS if column in frame]]
-    shown = shown.loc[:, [column in COLUMNS[:6] or bool(shown[column].astype(str).str.strip("[]()<NA>Nonean").any())
-                          for column in shown]]
-    return shown.rename(columns=lambda column: column.removeprefix("metrics."))
+    """The cell and the main scores; a column in which no trial has anything is left out."""
+    from ablation.console import cell
+
+    columns = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
+    return frame[[*CELL, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
 
 
 def _driver(study: Any) -> str:

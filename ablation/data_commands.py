@@ -23,8 +23,7 @@ def simulate(root: Annotated[Path, typer.Argument(help="folder to write; the exa
              size: Annotated[int, typer.Option(min=32, max=768, help="side of an image, pixels")] = 96,
              seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
     """Draw sewer-pipe images with defects and write them as Sewer-ML writes its own."""
-    from trainers.data.sewer_sim import SewerSim
-    from trainers.data.sewer_sim import simulate as draw
+    from trainers.data.sewer_sim import SewerSim, simulate as draw
 
     options = SewerSim.Options(num_train=train, num_val=val, num_test=test, prevalence=prevalence, size=size, seed=seed)
     draw(root, options, note)
@@ -59,6 +58,6 @@ def describe(study: Study, overrides: Overrides = None,
     index = open_dataset(StudySpec.load(study, overrides or ()).data).index
     label = pd.Series(index.labels).map({0: "normal", 1: "defect", -1: "unknown"})
     frame = pd.DataFrame({"split": index.splits, "label": label, "type": index.defect_types, "group": index.groups})
-    counts = frame.groupby(["split", "label", "type"], sort=True).agg(images=("group", "size"), groups=("group", "nunique"))
+    counts = frame.groupby(["split", "label", "type"]).agg(images=("group", "size"), groups=("group", "nunique"))
     emit(counts.reset_index(), format)
     note(f"{len(index)} images, data digest {index.digest}")

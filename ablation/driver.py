@@ -7,9 +7,11 @@ processes, and repeats trials whose process was lost.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import logging
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -90,12 +92,12 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
     local = address in (None, "local")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if local:
+        _require_token()  # before the import: Ray reads its settings then
     import ray
 
     options: dict[str, Any] = {"address": address}
-    if local:
-        # Own token, own session: other clusters on this machine are neither joined nor disturbed.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if local:  # a session of its own: other clusters on this machine are neither joined nor disturbed
         options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
                    "object_store_memory": OBJECT_STORE_BYTES}
     tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
@@ -110,15 +112,23 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
                 line = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise ServiceUnavailable(f"Ray at {address or 'local'} cannot be used: {line}") from error
             tell(Event("note", "the local Ray did not start in time, trying again"))
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-    if token.exists() and token.owner() == Path.home().owner():
-        token.chmod(0o600)  # Ray writes it readable by all
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         yield Machines(cpus=sum(n.get("CPU", 0) for n in nodes), gpus=sum(n.get("GPU", 0) for n in nodes),
                        max_node_cpus=max((n.get("CPU", 0) for n in nodes), default=0))
     finally:
         ray.shutdown()
+
+
+def _require_token() -> None:
+    """Nobody else may join the local cluster. Ray's own token file would be readable by all users; ours is not."""
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if mode == "token" and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        folder = tempfile.mkdtemp(prefix="ablation-ray-")  # mode 0700
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        path = Path(folder) / "token"
+        path.write_text(secrets.token_hex(32))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
 
 
 def _prepare_pictures(todo: list[Any], tell: OnEvent) -> Path:
@@ -154,10 +164,9 @@ def _jobs(plan: Plan, todo: list[Any], study: StudyStore, cache_dir: Path, machi
     gpus = resources.gpus_per_worker
     gpus = (1.0 if machines.gpus else 0.0) if gpus == "auto" else float(gpus)
     ranks = resources.num_workers
-    cpus = resources.cpus_per_worker
-    if cpus == "auto":
-        spare = machines.cpus // max(1, len(todo) * ranks)
-        cpus = max(1, min(int(machines.max_node_cpus), int(spare)))
+    spare = int(machines.cpus // max(1, len(todo) * ranks))
+    wanted = resources.cpus_per_worker
+    cpus = max(1, min(int(machines.max_node_cpus), spare)) if wanted == "auto" else wanted
     if gpus and gpus * ranks > machines.gpus:
         raise PlanError(f"resources.gpus_per_worker: {gpus:g} x {ranks} rank(s) asked for, the cluster has "
                         f"{machines.gpus:g} GPU(s): set it to 0 to train on CPUs")
@@ -165,7 +174,7 @@ def _jobs(plan: Plan, todo: list[Any], study: StudyStore, cache_dir: Path, machi
         raise PlanError(f"resources.num_workers: {ranks} rank(s) x {cpus} CPU(s) asked for, the cluster has "
                         f"{machines.cpus:g} CPUs: lower num_workers or cpus_per_worker")
     return [dataclasses.asdict(Job(trial.key, trial.config.to_dict(), str(study.path), str(cache_dir), ranks,
-                                   int(cpus), gpus)) for trial in todo]
+                                   cpus, gpus)) for trial in todo]
 
 
 def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurrent: int | None,
@@ -184,6 +193,7 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
                                     trial_dirname_creator=lambda trial: trial.trial_id),
         run_config=tune.RunConfig(
             name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, tell)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trainer keeps its own
             failure_config=tune.FailureConfig(max_failures=plan.spec.retries)))
     try:
         with _terminate_like_interrupt():
@@ -200,7 +210,10 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any
     """Tune's callbacks -> events for people, and hints for the MLflow mirror."""
     from ray import tune
 
-    class Listener(tune.Callback):
+    class Listener(tune.Callback):  # type: ignore[misc]
+        def __reduce__(self) -> Any:
+            return tune.Callback, ()  # Tune pickles its callbacks for a restore, which is not used here
+
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             tell(Event("start", key=trial.config["job"]["key"]))
 

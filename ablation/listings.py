@@ -18,10 +18,10 @@ def method_rows() -> pd.DataFrame:
     rows = []
     for name, method in METHODS.items():
         options = {field.name: field.default for field in dataclasses.fields(method.Config)}
-        recipes = {kind: recipe(name, kind) for kind in ("resnet", "vit")}
+        recipes = {f"recipe_{kind}": recipe(name, kind) for kind in ("resnet", "vit")}
         rows.append({"method": name, "family": method.family, "summary": method.summary, "paper": method.paper,
                      "labels": method.uses_labels,
-                     **{f"recipe_{kind}": f"{r.optimizer} lr {r.lr:g} wd {r.weight_decay:g}" for kind, r in recipes.items()},
+                     **{key: f"{r.optimizer} lr {r.lr:g} wd {r.weight_decay:g}" for key, r in recipes.items()},
                      "options": ", ".join(f"{key}={value}" for key, value in options.items())})
     return pd.DataFrame(rows)
 
@@ -42,7 +42,8 @@ def dataset_rows() -> pd.DataFrame:
     rows = []
     for name, dataset in DATASETS.items():
         options = {field.name: field.default for field in dataclasses.fields(dataset.Options)}
-        rows.append({"dataset": name, "root": "needed" if dataset.needs_root else "optional", "summary": dataset.summary,
+        rows.append({"dataset": name, "root": "needed" if dataset.needs_root else "optional",
+                     "summary": dataset.summary,
                      "options": ", ".join(f"{key}={value}" for key, value in options.items())})
     return pd.DataFrame(rows)
 

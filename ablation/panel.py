@@ -109,4 +109,4 @@ class Panel:
         if not steps:
             return f"{elapsed:.0f} s"
         left = elapsed * max(0.0, total - steps) / steps
-        return f"{elapsed:.0f} s, about {left / 60:.0f} min left" if left > 90 else f"{elapsed:.0f} s, about {left:.0f} s left"
+        return f"{elapsed:.0f} s, about " + (f"{left / 60:.0f} min left" if left > 90 else f"{left:.0f} s left")

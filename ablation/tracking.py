@@ -117,14 +117,16 @@ class Mirror:
         config = record.get("config", {})
         factors = {name: str(config.get(name)) for name in ("method", "backbone", "imbalance", "seed")}
         subset = record.get("subset", {})
-        tags = factors | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent, "data_digest": str(record.get("data_digest"))}
+        tags = factors | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent,
+                          "data_digest": str(record.get("data_digest"))}
         started = int((status.started or time.time()) * 1000)
-        run = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=key).info.run_id
+        run: str = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=key).info.run_id
         self._runs[key] = run
         from mlflow.entities import Param
 
         params = [Param(name, str(value)) for name, value in flatten(config)]
-        params += [Param(f"subset.{name}", str(subset[name])) for name in ("num_defects", "num_normals") if name in subset]
+        counts = ("num_defects", "num_normals")
+        params += [Param(f"subset.{name}", str(subset[name])) for name in counts if name in subset]
         for start in range(0, len(params), 100):
             self._client.log_batch(run, params=params[start:start + 100])
         self._client.log_dict(run, config, "config.json")
@@ -143,7 +145,7 @@ class Mirror:
             self._log(run, [(name, value, moment, step) for name, value in result["metrics"].items()])
             for name, value in result["provenance"].items():
                 self._client.set_tag(run, f"provenance.{name}", str(value)[:5000])
-            self._attach(run, key, ("encoder.safetensors",))
+            self._attach(run, key, ("encoder.safetensors", "contact_sheet.png"))
         if status.state is TrialState.FAILED:
             self._attach(run, key, ("error.txt",))
         if status.state is TrialState.RUNNING:

@@ -91,7 +91,7 @@ class Rank:
 
         self.items.close()  # type: ignore[attr-defined]
         self.items = None
-        distributed.destroy_process_group()
+        distributed.shutdown()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -101,7 +101,7 @@ class LostRank(RuntimeError):
     """A process of the gang is gone: a fault of the machine, which Tune retries."""
 
 
-class Gang(tune.Trainable):
+class Gang(tune.Trainable):  # type: ignore[misc]
     """Rank 0 of every trial and the owner of its other ranks. One ``step`` is one epoch."""
 
     def setup(self, config: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""Speed measurements, run by ``make bench``. Each prints one table with medians and writes JSON to ``benchmarks/out``."""
+"""Speed measurements, run by ``make bench``. Each prints a table of medians and writes JSON to ``benchmarks/out``."""

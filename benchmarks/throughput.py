@@ -18,8 +18,7 @@ import torch
 
 from benchmarks.record import table, write
 from trainers.backbones import BACKBONES, build_backbone
-from trainers.data.index import IMAGENET_MEAN, IMAGENET_STD
-from trainers.data.views import augment
+from trainers.data.views import Normalization, augment
 from trainers.machine import choose_precision, prepare_process
 from trainers.methods import METHODS, build_method, view_specs
 from trainers.records import Batch, Progress
@@ -34,12 +33,11 @@ def measure(method_name: str, backbone_name: str, size: int) -> dict[str, Any]:
     specs = view_specs(method_name, {}, size)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=1e-3)
     pixels = torch.randint(0, 256, (BATCH, 3, size * 256 // 224, size * 256 // 224), dtype=torch.uint8)
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     precision = choose_precision("auto", torch.device("cpu"))
     labels, keys = torch.arange(BATCH) % 2, torch.arange(BATCH)
 
     def views(step: int) -> list[torch.Tensor]:
-        return augment(pixels, np.arange(BATCH, dtype=np.uint64) + np.uint64(step * BATCH), specs, mean, std)
+        return augment(pixels, np.arange(BATCH, dtype=np.uint64) + np.uint64(step * BATCH), specs, Normalization())
 
     def step(number: int, ready: list[torch.Tensor]) -> None:
         progress = Progress(number, ROUNDS, 0, 1)

@@ -1,4 +1,4 @@
-"""``python -m trainers CONFIG.json [TRIAL_DIR]``: one trial without Ray, also under torchrun; prints the result as JSON."""
+"""``python -m trainers CONFIG.json [TRIAL_DIR]``: one trial without Ray, also under torchrun; the result as JSON."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         print(f"{error.reason}: {error.message}", file=sys.stderr)
         return 3
     finally:
-        distributed.destroy_process_group()
+        distributed.shutdown()
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainers import distributed
 from trainers.backbones import build_backbone
@@ -15,7 +15,7 @@ from trainers.config import ConfigError, TrainConfig
 from trainers.data.imbalance import Subset, select_evaluation_sets, select_subset
 from trainers.data.index import DataError
 from trainers.data.loader import OpenData, Prefetcher, Sampler, open_data
-from trainers.data.views import ViewSpec
+from trainers.data.views import Normalization, ViewSpec
 from trainers.evaluation.collect import Judge
 from trainers.machine import choose_device, choose_precision, prepare_process, seed_everything
 from trainers.methods import build_method, view_specs
@@ -39,8 +39,7 @@ class Run:
     sampler: Sampler
     prefetcher: Prefetcher
     specs: list[ViewSpec]
-    mean: Tensor
-    std: Tensor
+    normalize: Normalization
     method: AbstractMethod
     ddp: nn.Module
     """``method``, wrapped in DDP where there is more than one rank."""
@@ -85,13 +84,15 @@ def build(config: TrainConfig, context: RunContext) -> Run:
     ddp = distributed.wrap_ddp(method, device)
     rules = resolve(config.train, recipe(config.method, backbone.kind))
     dataset = data.dataset
+    normalize = Normalization(dataset.mean, dataset.std) if config.data.normalize == "dataset" else Normalization()
     return Run(
         config=config, context=context, device=device, precision=precision, data=data, subset=subset,
         sampler=sampler, prefetcher=Prefetcher(data.cache), method=method, ddp=ddp, recipe=rules,
         specs=view_specs(config.method, config.train.options, config.data.image_size),
-        mean=torch.tensor(dataset.mean, device=device), std=torch.tensor(dataset.std, device=device),
+        normalize=normalize,
         optimizer=build_optimizer(method, rules), schedule=build_schedule(config.train, rules, sampler.steps_per_epoch),
-        judge=Judge(config, data, positions, usable, device, precision, context.cache_dir / "random_init"))
+        judge=Judge(config, data, positions, usable, device, precision, normalize,
+                    context.cache_dir / "random_init"))
 
 
 def _sampler(config: TrainConfig, context: RunContext, positions: Any) -> Sampler:

@@ -42,6 +42,9 @@ class DataConfig:
     """Side of the square training view, pixels."""
     cache_size: int | None = None
     """Side of the decoded uint8 cache, pixels; null = ``image_size * 256 // 224``."""
+    normalize: Literal["image", "dataset"] = "image"
+    """``image``: every view by its own mean and deviation, so that lighting does not drown structure;
+    ``dataset``: by the constants of the data set."""
     options: dict[str, Option] = field(default_factory=dict)
     """Settings of the reader itself, e.g. ``{anomaly: 3}`` for ``digits``."""
 
@@ -232,6 +235,7 @@ def _decode_value(hint: Any, value: Any, path: str) -> Any:
         return {str(k): _decode_value(args[1], v, f"{path}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))):
+    mistaken = isinstance(value, bool) and hint is not bool  # True is an int to Python, not to a person
+    if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and not mistaken):
         return value
     raise ConfigError(path, f"got {value!r}, expected {getattr(hint, '__name__', hint)}")

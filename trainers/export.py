@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,20 +14,16 @@ from torch import Tensor, nn
 
 from trainers.backbones import Backbone, build_backbone
 from trainers.data.index import DataError
-from trainers.data.views import center_view
+from trainers.data.views import Normalization, center_view
 
 
 class Encoder(nn.Module):
     """A frozen backbone with its preprocessing: uint8 images (B, 3, H, H) -> float32 features (B, D)."""
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, backbone: Backbone, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, backbone: Backbone, normalize: Normalization) -> None:
         super().__init__()
         self.backbone = backbone.eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.normalize = normalize
 
     @property
     def feature_dim(self) -> int:
@@ -34,13 +31,14 @@ class Encoder(nn.Module):
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        return self.backbone(center_view(images, self.backbone.image_size, self.mean, self.std)).float()
+        features: Tensor = self.backbone(center_view(images, self.backbone.image_size, self.normalize))
+        return features.float()
 
 
-def save_encoder(path: Path, backbone: Backbone, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+def save_encoder(path: Path, backbone: Backbone, normalize: Normalization) -> None:
     """Write ``net.`` weights (timm's own names) and the facts to rebuild; atomically."""
     weights = {name: value.detach().cpu().contiguous() for name, value in backbone.net.state_dict().items()}
-    facts = {"backbone": backbone.name, "image_size": backbone.image_size, "mean": mean, "std": std}
+    facts = {"backbone": backbone.name, "image_size": backbone.image_size, "normalize": asdict(normalize)}
     temporary = path.with_suffix(".tmp")
     save_file(weights, temporary, metadata={"ablation": json.dumps(facts)})
     os.replace(temporary, path)
@@ -51,9 +49,10 @@ def load_encoder(path: Path) -> Encoder:
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["ablation"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError, KeyError) as error:
         raise DataError(f"{path}: not an encoder exported by this project ({error})") from None
     backbone = build_backbone(facts["backbone"], facts["image_size"])
     backbone.net.load_state_dict(weights, strict=True)
-    return Encoder(backbone, tuple(facts["mean"]), tuple(facts["std"]))
+    constants = {name: values and tuple(values) for name, values in facts["normalize"].items()}
+    return Encoder(backbone, Normalization(**constants))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import random
 import resource
@@ -57,10 +58,8 @@ def reset_peak_memory(device: torch.device) -> None:
     """Start a new high-water mark, so that a warm process reports each run's own peak."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    try:
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: the mark is then an upper bound
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux, or not allowed: the mark then is the process's, an upper bound
-        pass
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -87,4 +86,4 @@ def seed_everything(seed: int, determinism: str) -> None:
     torch.backends.cudnn.deterministic = determinism == "strict"
     torch.use_deterministic_algorithms(determinism == "strict")
     if torch.cuda.is_available():
-        torch.backends.fp32_precision = "ieee" if determinism == "strict" else "tf32"
+        torch.set_float32_matmul_precision("highest" if determinism == "strict" else "high")

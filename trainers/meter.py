@@ -17,7 +17,7 @@ CUDA_CHECK_STEPS = 20
 
 
 class Meter:
-    """Sums over the steps of one epoch. Its ``state`` goes into checkpoints, so a resumed epoch reports the same means."""
+    """Sums over the steps of one epoch; its ``state`` is in checkpoints, so a resumed epoch reports the same means."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -63,6 +63,7 @@ class Meter:
 
 
 def feature_std(features: Tensor) -> Tensor:
-    """sqrt(D) x mean over dimensions of the batch deviation of L2-normalised features (B, D): 0 collapsed, 1 isotropic."""
+    """sqrt(D) x mean batch deviation of L2-normalised features (B, D): 0 collapsed, 1 isotropic."""
     unit = torch.nn.functional.normalize(features.float(), dim=1)
-    return unit.std(0).mean() * unit.shape[1] ** 0.5
+    spread: Tensor = unit.std(0).mean() * unit.shape[1] ** 0.5
+    return spread

@@ -9,9 +9,10 @@ from pathlib import Path
 def _keys(file: str, registry: str) -> tuple[str, ...]:
     """Keys of the plain dict that ``file`` assigns to ``registry``: the registry stays the only list."""
     for node in ast.parse((Path(__file__).parent / file).read_text()).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id == registry and isinstance(node.value, ast.Dict):  # type: ignore[union-attr]
-            return tuple(ast.literal_eval(key) for key in node.value.keys if key is not None)  # type: ignore[union-attr]
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == registry):
+            continue
+        if isinstance(node.value, ast.Dict):
+            return tuple(ast.literal_eval(key) for key in node.value.keys if key is not None)
     raise AssertionError(f"{file} assigns no plain dict to {registry}")
 
 

@@ -93,4 +93,6 @@ def build_optimizer(method: AbstractMethod, recipe: Recipe) -> torch.optim.Optim
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, foreach=True)
     # timm's LARS adapts only groups that decay: biases and norms take the plain learning rate.
-    return Lars(groups, lr=recipe.lr, momentum=recipe.momentum, trust_coeff=LARS_TRUST, trust_clip=True)
+    lars: torch.optim.Optimizer = Lars(groups, lr=recipe.lr, momentum=recipe.momentum, trust_coeff=LARS_TRUST,
+                                       trust_clip=True)
+    return lars

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainers.build import Run
+from trainers.evaluation.contact_sheet import write_contact_sheet
 from trainers.evaluation.evaluate import EvalReport, evaluate
 from trainers.evaluation.label_free import RANKME_CONVENTION
 from trainers.machine import peak_memory_mb
@@ -42,11 +43,13 @@ def score(run: Run) -> EvalReport:
 
 
 def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResult:
-    """Score the finished run and write ``scores.parquet`` and ``manifest.parquet``. ``last_epoch``: its means."""
+    """Score the finished run and write its files. ``last_epoch``: its means."""
     report = score(run)
     folder = run.context.trial_dir
     write_parquet(folder / "scores.parquet", _scores(run, report))
     write_parquet(folder / "manifest.parquet", _manifest(run))
+    test = run.judge.sets.test
+    write_contact_sheet(folder / "contact_sheet.png", run.data, test, report.scores["score_probe"][-len(test):])
     timer.mark("evaluate")
     kept = ("train/loss", "train/images_per_second", "train/data_wait")
     metrics = report.metrics | {key: last_epoch[key] for key in kept} | timer.metrics

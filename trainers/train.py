@@ -78,8 +78,7 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
 
     timer.mark("train")
     if context.rank == 0:
-        save_encoder(context.trial_dir / "encoder.safetensors", run.method.encoder,
-                     run.data.dataset.mean, run.data.dataset.std)
+        save_encoder(context.trial_dir / "encoder.safetensors", run.method.encoder, run.normalize)
         yield conclude(run, timer, metrics)
         checkpoint.clear(context.trial_dir)
 
@@ -105,7 +104,7 @@ def _batch(run: Run, rows: np.ndarray, pixels: np.ndarray, epoch: int, meter: Me
     hashes = run.data.hashes[rows]
     images = torch.from_numpy(pixels).to(run.device, non_blocking=True)
     keys = image_keys(hashes, run.config.seed, "views", epoch)
-    views = augment(images, keys, run.specs, run.mean, run.std)
+    views = augment(images, keys, run.specs, run.normalize)
     masks = image_keys(hashes, run.config.seed, "masks", epoch).view(np.int64)
     labels = torch.from_numpy(run.data.dataset.index.labels[rows].astype(np.int64))
     meter.seconds_data += time.perf_counter() - begun + run.prefetcher.take_waited()

@@ -72,7 +72,9 @@ class Bundle:
         for i, (title, draw) in enumerate(zip(titles, panels, strict=True)):
             ax = figures.new_axes(width, height)
             draw(ax)
-            inline.append(inline_svg(figures.to_svg(ax.get_figure(root=True)), f"{name}{i}", title))
+            figure = ax.get_figure(root=True)
+            assert figure is not None
+            inline.append(inline_svg(figures.to_svg(figure), f"{name}{i}", title))
         whole = figures.facets(panels, columns=columns, width=width, height=height, legend=legend, sharey=sharey)
         self.files[f"figures/{name}.svg"] = figures.to_svg(whole).encode()
         self.files[f"figures/{name}.png"] = figures.to_png(whole)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,8 @@ def _method_line(ax: Axes, rows: pd.DataFrame, style: Style, shift: float) -> No
     ax.plot(x, value, color=style.color, lw=1.5, ls=line_dashes(style.dashes), zorder=2)
     known = (n > 1) & np.isfinite(lo) & np.isfinite(hi)
     ax.vlines(x[known], lo[known], hi[known], color=style.color, lw=1.3, alpha=0.85, zorder=2)
-    look = {"ls": "none", "marker": style.marker, "ms": 5.5, "mew": 1.3, "color": style.color, "zorder": 3}
+    look: dict[str, Any] = {"ls": "none", "marker": style.marker, "ms": 5.5, "mew": 1.3, "color": style.color,
+                            "zorder": 3}
     for mask, face in ((n > 1, style.color), (n == 1, "white")):
         ax.plot(x[mask], value[mask], mfc=face, **look)
 

@@ -65,8 +65,9 @@ def untrained(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
         return pd.DataFrame(columns=["backbone", "imbalance", "value", "n"])
     known = trials[np.isfinite(pd.to_numeric(trials[BASELINE]).to_numpy(float))]
     by_seed = known.groupby(["backbone", "imbalance", "seed"], sort=False)[BASELINE].mean().reset_index()
-    frame = by_seed.groupby(["backbone", "imbalance"], sort=False)[BASELINE].agg(value="mean", n="size")
-    return frame.reset_index()
+    cells = by_seed.groupby(["backbone", "imbalance"], sort=False)[BASELINE]
+    frame: pd.DataFrame = cells.agg(value="mean", n="size").reset_index()
+    return frame
 
 
 def interval(lo: float, hi: float, n: int, value: float | None = None) -> str:

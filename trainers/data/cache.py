@@ -67,8 +67,6 @@ class Cache:
 
     def __init__(self, dataset: AbstractDataset, size: int, folder: Path) -> None:
         self.size = size
-        self.mean = dataset.mean
-        self.std = dataset.std
         self.folder = folder
         self.corrupt: dict[str, str] = {}
         self._dataset = dataset

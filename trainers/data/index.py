@@ -41,7 +41,7 @@ class Index:
     splits: np.ndarray
     """(N,) of ``train``, ``val``, ``test``."""
     groups: np.ndarray
-    """(N,) group names; images of one group never stand on both sides of a split. Equal to ``ids`` where there are none."""
+    """(N,) group names; images of one group never stand on both sides of a split. ``ids`` where there are none."""
     defect_types: np.ndarray
     """(N,) defect type, ``""`` for normal or unknown."""
     codes: np.ndarray | None = None
@@ -59,7 +59,7 @@ class Index:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits over the sorted (id, label, split, group, type, codes) rows: the data's identity in trial keys."""
+        """16 hex digits over the sorted (id, label, split, group, type, codes) rows: the data in trial keys."""
         order = np.argsort(self.ids)
         hasher = hashlib.blake2b(digest_size=8)
         for column in (self.ids, self.labels.astype(str), self.splits, self.groups, self.defect_types):
@@ -90,7 +90,7 @@ class AbstractDataset(ABC):
 
     def prepare(self, report: Callable[[str], None] = print) -> None:
         """Make the pixels exist before anything is decoded. Only simulated data has something to do here."""
-        return None
+        return
 
     @abstractmethod
     def load(self, position: int) -> np.ndarray:

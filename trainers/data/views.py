@@ -27,7 +27,7 @@ PARAMETERS = 14  # uniforms drawn per (image, view); see _Draw
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSpec:
-    """One augmented view. Probabilities in [0, 1]; ``jitter`` = strengths of (brightness, contrast, saturation, hue)."""
+    """One augmented view. ``…_p`` = probabilities; ``jitter`` = (brightness, contrast, saturation, hue) strengths."""
 
     size: int
     """Side of the view, pixels."""
@@ -57,30 +57,52 @@ class _Draw:
         return self.u[:, column] < probability
 
 
-def augment(images: Tensor, keys: np.ndarray, specs: list[ViewSpec], mean: Tensor, std: Tensor) -> list[Tensor]:
-    """Draw one view per spec from uint8 ``images`` (B, 3, S, S); ``keys`` (B,) uint64 are keyed by (seed, epoch, image).
+@dataclass(frozen=True)
+class Normalization:
+    """Pixels in [0, 1] -> network input: by constants (3,) of a data set, or, without any, by each view's own
+    mean and deviation over all channels, which takes lighting out and leaves hue and structure.
 
-    Returns V float32 tensors (B, 3, s_v, s_v), normalised by ``mean`` and ``std`` (3,), channels-last in memory.
+    The deviation is at least 1 / sqrt(number of values), so that a flat picture's noise is not blown up (as
+    TensorFlow's ``per_image_standardization``).
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(B, 3, s, s) -> the same, channels-last in memory."""
+        if self.mean is None or self.std is None:
+            std, mean = torch.std_mean(pixels, (1, 2, 3), correction=0, keepdim=True)
+            std = std.clamp(min=pixels[0].numel() ** -0.5)
+        else:
+            mean, std = (pixels.new_tensor(values)[None, :, None, None] for values in (self.mean, self.std))
+        return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def augment(images: Tensor, keys: np.ndarray, specs: list[ViewSpec], normalize: Normalization) -> list[Tensor]:
+    """Draw one view per spec from uint8 ``images`` (B, 3, S, S); ``keys`` (B,) uint64, one per (seed, epoch, image).
+
+    Returns V normalised float32 tensors (B, 3, s_v, s_v), channels-last in memory.
     """
     pixels = images.float().div_(255.0)
     views = []
     for number, spec in enumerate(specs):
         draw = _Draw(torch.from_numpy(uniforms(keys, number, PARAMETERS)).to(images.device))
-        views.append(_view(pixels, draw, spec, mean, std))
+        views.append(normalize(_view(pixels, draw, spec)))
     return views
 
 
-def center_view(images: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+def center_view(images: Tensor, size: int, normalize: Normalization) -> Tensor:
     """The un-augmented view of evaluation: the whole image, resized with antialias. (B, 3, S, S) -> (B, 3, s, s)."""
     pixels = images.float().div_(255.0)
     if images.shape[-1] != size:
         whole = torch.ones(len(images), device=images.device) * images.shape[-1]
         weights = _resize_weights(torch.zeros_like(whole), whole, images.shape[-1], size)
         pixels = _separable(pixels, weights, weights)
-    return _normalize(pixels, mean, std)
+    return normalize(pixels)
 
 
-def _view(pixels: Tensor, draw: _Draw, spec: ViewSpec, mean: Tensor, std: Tensor) -> Tensor:
+def _view(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
     rows, columns = _crop_weights(draw, spec, pixels.shape[-1])
     out = _separable(pixels, rows, columns)
     if spec.jitter_p > 0:
@@ -92,7 +114,7 @@ def _view(pixels: Tensor, draw: _Draw, spec: ViewSpec, mean: Tensor, std: Tensor
     if spec.solarize_p > 0:  # torchvision: values at or above the threshold are inverted
         hit = draw.chance(11, spec.solarize_p)[:, None, None, None] & (out >= 128 / 255)
         out = torch.where(hit, 1 - out, out)
-    return _normalize(out, mean, std)
+    return out
 
 
 def _crop_weights(draw: _Draw, spec: ViewSpec, source: int) -> tuple[Tensor, Tensor]:
@@ -153,7 +175,8 @@ def _color_matrix(saturation: Tensor, angle: Tensor) -> Tensor:
     to_yiq = torch.tensor(YIQ, device=angle.device, dtype=angle.dtype)
     cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(angle)
     turn = torch.stack([torch.ones_like(angle), zero, zero, zero, cos, -sin, zero, sin, cos], -1).view(-1, 3, 3)
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    mixed: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return mixed
 
 
 def _blur(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
@@ -167,8 +190,3 @@ def _blur(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
     hit = draw.chance(13, spec.blur_p)[:, None, None]
     kernel = torch.where(hit, kernel, torch.eye(size, device=pixels.device, dtype=pixels.dtype))
     return _separable(pixels, kernel, kernel)
-
-
-def _normalize(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    out = (pixels - mean[None, :, None, None]) / std[None, :, None, None]
-    return out.contiguous(memory_format=torch.channels_last)

@@ -17,6 +17,7 @@ from trainers.backbones import build_backbone
 from trainers.config import TrainConfig
 from trainers.data.imbalance import EvaluationSets
 from trainers.data.loader import OpenData
+from trainers.data.views import Normalization
 from trainers.evaluation.evaluate import EvalInput, FeatureSet, random_init_score
 from trainers.evaluation.features import embed, extract, frozen
 from trainers.methods.base import AbstractMethod
@@ -34,14 +35,14 @@ class Judge:
     sets: EvaluationSets
     device: torch.device
     precision: torch.dtype
+    normalize: Normalization
     memo_dir: Path
     """Folder for the random-init scores, which all methods of a cell share."""
 
     def features(self, encode: Callable[[Tensor], Tensor], positions: np.ndarray) -> np.ndarray:
         """(N, D) float32 in the order of ``positions``."""
-        dataset = self.data.dataset
         return extract(encode, self.data.cache.gather, positions, size=self.config.data.image_size,
-                       device=self.device, mean=dataset.mean, std=dataset.std, precision=self.precision)
+                       device=self.device, normalize=self.normalize, precision=self.precision)
 
     def collect(self, method: AbstractMethod) -> EvalInput:
         """Features of every set from the method's encoder, in eval mode, un-augmented."""
@@ -62,7 +63,8 @@ class Judge:
 
     def random_init(self) -> float | None:
         """AUROC of the same probe on the untrained backbone of this seed; kept on disk, equal for all methods."""
-        facts = [self.config.backbone, self.config.seed, self.config.data.image_size, asdict(self.config.evaluation),
+        facts = [self.config.backbone, self.config.seed, self.config.data.image_size, self.config.data.normalize,
+                 asdict(self.config.evaluation),
                  self.data.dataset.index.digest, self.data.cache.size, str(self.precision), self.device.type,
                  torch.__version__, hashlib.blake2b(self.train.tobytes(), digest_size=8).hexdigest()]
         name = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()

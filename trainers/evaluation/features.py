@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainers.data.views import center_view
+from trainers.data.views import Normalization, center_view
 
 
 @contextmanager
@@ -33,8 +33,7 @@ def extract(
     positions: np.ndarray,
     size: int,
     device: torch.device | str,
-    mean: Sequence[float] | Tensor,
-    std: Sequence[float] | Tensor,
+    normalize: Normalization,
     batch_size: int = 256,
     precision: torch.dtype = torch.float32,
 ) -> np.ndarray:
@@ -44,15 +43,13 @@ def extract(
     ``frozen`` here when it is a module; a plain callable is called as it is. ``precision`` is the autocast dtype.
     """
     device = torch.device(device)
-    mean = torch.as_tensor(mean, dtype=torch.float32, device=device)
-    std = torch.as_tensor(std, dtype=torch.float32, device=device)
     modules = [encode] if isinstance(encode, nn.Module) else []
     reduced = precision != torch.float32
     outputs = []
     with frozen(*modules), torch.autocast(device.type, dtype=precision if reduced else None, enabled=reduced):
         for images in _batches(gather, positions, batch_size):
             with torch.autocast(device.type, enabled=False):  # the resize is exact in float32 only
-                view = center_view(torch.from_numpy(images).to(device), size, mean, std)
+                view = center_view(torch.from_numpy(images).to(device), size, normalize)
             outputs.append(encode(view).float().cpu())
     return torch.cat(outputs).numpy() if outputs else np.empty((0, 0), np.float32)
 

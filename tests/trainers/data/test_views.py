@@ -8,10 +8,10 @@ import torch
 from scipy.stats import ks_2samp
 from torchvision.transforms import v2
 
-from trainers.data.views import ViewSpec, augment, center_view
+from trainers.data.views import Normalization, ViewSpec, augment, center_view
 from trainers.seeding import hash_ids, image_keys
 
-ZERO, ONE = torch.zeros(3), torch.ones(3)
+PLAIN = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def keys(count: int, epoch: int = 0) -> np.ndarray:
@@ -30,37 +30,37 @@ def picture(size: int = 48) -> torch.Tensor:
 def test_no_augmentation_is_the_identity() -> None:
     image = picture()[None]
     spec = ViewSpec(size=48, scale=(1, 1), ratio=(1, 1), flip=0)
-    view = augment(image, keys(1), [spec], ZERO, ONE)[0]
+    view = augment(image, keys(1), [spec], PLAIN)[0]
     torch.testing.assert_close(view, image / 255, atol=1e-5, rtol=0)
-    torch.testing.assert_close(center_view(image, 48, ZERO, ONE), image / 255)
+    torch.testing.assert_close(center_view(image, 48, PLAIN), image / 255)
 
 
 def test_flip_grey_and_solarise_are_exact() -> None:
     image = picture()[None]
     base = {"size": 48, "scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
-    flipped = augment(image, keys(1), [ViewSpec(**base, flip=1)], ZERO, ONE)[0]
+    flipped = augment(image, keys(1), [ViewSpec(**base, flip=1)], PLAIN)[0]
     torch.testing.assert_close(flipped, (image / 255).flip(-1), atol=1e-5, rtol=0)
-    grey = augment(image, keys(1), [ViewSpec(**base, flip=0, gray_p=1)], ZERO, ONE)[0]
+    grey = augment(image, keys(1), [ViewSpec(**base, flip=0, gray_p=1)], PLAIN)[0]
     torch.testing.assert_close(grey, v2.functional.rgb_to_grayscale(image / 255, 3), atol=1e-3, rtol=0)
-    inverted = augment(image, keys(1), [ViewSpec(**base, flip=0, solarize_p=1)], ZERO, ONE)[0]
+    inverted = augment(image, keys(1), [ViewSpec(**base, flip=0, solarize_p=1)], PLAIN)[0]
     torch.testing.assert_close(inverted, v2.functional.solarize(image / 255, 128 / 255), atol=1e-5, rtol=0)
 
 
 def test_every_image_has_parameters_of_its_own_whatever_its_batch() -> None:
     images = picture()[None].repeat(8, 1, 1, 1)
     spec = ViewSpec(size=32, jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, gray_p=0.2, blur_p=0.5)
-    views = augment(images, keys(8), [spec, spec], ZERO, ONE)
+    views = augment(images, keys(8), [spec, spec], PLAIN)
     flat = torch.cat(views).flatten(1)
     assert len(torch.unique(flat.round(decimals=4), dim=0)) == 16
-    alone = augment(images[5:6], keys(8)[5:6], [spec, spec], ZERO, ONE)
+    alone = augment(images[5:6], keys(8)[5:6], [spec, spec], PLAIN)
     torch.testing.assert_close(alone[1], views[1][5:6], atol=1e-6, rtol=0)
-    later = augment(images, keys(8, epoch=1), [spec], ZERO, ONE)[0]
+    later = augment(images, keys(8, epoch=1), [spec], PLAIN)[0]
     assert not torch.allclose(later, views[0])
 
 
 def test_blur_equals_a_gaussian_of_torchvision() -> None:
     spec = ViewSpec(size=48, scale=(1, 1), ratio=(1, 1), flip=0, blur_p=1, blur_sigma=(7.0, 7.0))
-    view = augment(picture()[None], keys(1), [spec], ZERO, ONE)[0][0, :, 12:-12, 12:-12]
+    view = augment(picture()[None], keys(1), [spec], PLAIN)[0][0, :, 12:-12, 12:-12]
     sigma = 7.0 * 48 / 224
     expected = v2.functional.gaussian_blur(picture() / 255, [25, 25], [sigma, sigma])[:, 12:-12, 12:-12]
     torch.testing.assert_close(view, expected, atol=2e-3, rtol=0)
@@ -72,7 +72,7 @@ def test_statistics_follow_torchvisions_per_image_transforms(measure: str) -> No
     in detail (performance notes of the project), which this sees."""
     count, image = 1500, picture(64)
     spec = ViewSpec(size=24, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-    ours = augment(image[None].repeat(count, 1, 1, 1), keys(count), [spec], ZERO, ONE)[0]
+    ours = augment(image[None].repeat(count, 1, 1, 1), keys(count), [spec], PLAIN)[0]
     torch.manual_seed(0)
     reference = v2.Compose([
         v2.RandomResizedCrop(24, scale=(0.2, 1.0), antialias=True), v2.RandomHorizontalFlip(),
@@ -89,5 +89,18 @@ def statistic(views: torch.Tensor, measure: str) -> np.ndarray:
     if measure == "contrast":
         return views.mean(1).std((1, 2)).numpy()
     if measure == "detail":
-        return (views.mean(1).diff(dim=1).square().mean((1, 2)) + views.mean(1).diff(dim=2).square().mean((1, 2))).numpy()
+        gray = views.mean(1)
+        return (gray.diff(dim=1).square().mean((1, 2)) + gray.diff(dim=2).square().mean((1, 2))).numpy()
     return (views.amax(1) - views.amin(1)).mean((1, 2)).numpy()
+
+
+def test_normalisation_by_the_image_takes_lighting_out() -> None:
+    pixels = picture()[None] / 255
+    normal = Normalization()(pixels)
+    torch.testing.assert_close(normal.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normal.std(correction=0), torch.tensor(1.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(Normalization()(0.3 * pixels + 0.2), normal, atol=1e-4, rtol=0)
+    flat = Normalization()(torch.full((1, 3, 8, 8), 0.7) + 1e-4 * torch.rand(1, 3, 8, 8))
+    assert flat.abs().max() < 0.01
+    constants = Normalization((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))(pixels)
+    torch.testing.assert_close(constants[:, 2], (pixels[:, 2] - 0.3) / 0.1)

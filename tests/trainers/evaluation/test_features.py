@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from trainers.data.views import Normalization
 from trainers.evaluation.features import embed, extract, frozen
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -20,7 +21,8 @@ def network() -> nn.Sequential:
 
 def run(encode: nn.Module, positions: np.ndarray, batch_size: int,
         precision: torch.dtype = torch.float32) -> np.ndarray:
-    return extract(encode, lambda chosen: IMAGES[chosen], positions, 16, "cpu", MEAN, STD, batch_size, precision)
+    normalize = Normalization(MEAN, STD)
+    return extract(encode, lambda chosen: IMAGES[chosen], positions, 16, "cpu", normalize, batch_size, precision)
 
 
 def test_rows_follow_the_positions_whatever_the_batch_size() -> None:

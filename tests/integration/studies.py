@@ -1,0 +1,47 @@
+"""Tiny studies on scikit-learn's digits, and the command line as a user calls it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+TINY = """\
+name: tiny
+data: {{dataset: digits, image_size: 16}}
+imbalance: {{policy: fixed_total, total: 96}}
+grid: {{method: {methods}, backbone: [resnet18], imbalance: [0.1], seed: {seeds}}}
+train: {{epochs: {epochs}, batch_size: 32}}
+evaluation: {{max_images: 100, fixed_labelled: 40}}
+resources: {{num_workers: {num_workers}}}
+allow_tiny: true
+{more}
+"""
+
+
+def write_study(folder: Path, methods: Sequence[str] = ("simclr",), seeds: Sequence[int] = (0,), epochs: int = 1,
+                num_workers: int = 1, more: str = "") -> Path:
+    path = folder / "study.yaml"
+    path.write_text(TINY.format(methods=list(methods), seeds=list(seeds), epochs=epochs, num_workers=num_workers,
+                                more=more))
+    return path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Everything the command may write stays below ``folder``; no service of the machine is joined."""
+    foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "ABLATION_STORE", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+    kept = {name: value for name, value in os.environ.items() if name not in foreign}
+    return kept | {"ABLATION_CACHE": str(folder / "cache"), "ABLATION_STORE": str(folder / "studies"),
+                   "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "ablation.cli", *map(str, arguments)]
+
+
+def ablation(folder: Path, *arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=folder, env=environment(folder),
+                          timeout=timeout)

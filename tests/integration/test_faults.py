@@ -1,0 +1,114 @@
+"""Kill it, run it twice, take its services away: nothing is lost and nothing is counted twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import ablation as package
+from ablation.store import StudyStore, TrialState
+from tests.integration.studies import ablation, command, environment, write_study
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start ``ablation run`` in the background; whatever still lives at the end is ended by its id."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(command("run", *arguments), cwd=tmp_path, env=environment(tmp_path),
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_a_killed_worker_is_started_again_and_a_second_driver_is_refused(
+        tmp_path: Path, driver: Callable[..., subprocess.Popen[str]]) -> None:
+    path = write_study(tmp_path, epochs=60)
+    study = StudyStore(tmp_path / "studies" / "tiny")
+    process = driver(path)
+    wait_for(lambda: any(study.read_state(key).epoch >= 2 for key in study.planned_keys()))
+    key = study.planned_keys()[0]
+
+    second = ablation(tmp_path, "run", path)
+    assert second.returncode == 2
+    assert f"process {process.pid} on" in second.stderr
+
+    pid = study.read_state(key).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, out
+    assert "retry" in out
+    assert study.read_state(key).state is TrialState.FINISHED
+    assert study.read_state(key).attempt == 2
+    steps = [record["step"] for record in study.read_history(key)]
+    assert steps == sorted(set(steps))
+    assert len(steps) == 60
+
+
+def test_ctrl_c_then_the_same_command_continues(tmp_path: Path, driver: Callable[..., subprocess.Popen[str]]) -> None:
+    path = write_study(tmp_path, seeds=[0, 1, 2], epochs=30)
+    study = StudyStore(tmp_path / "studies" / "tiny")
+    process = driver(path)
+    wait_for(lambda: any(study.read_state(key).epoch >= 3 for key in study.planned_keys()))
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, out
+    states = {study.read_state(key).state for key in study.planned_keys()}
+    assert TrialState.RUNNING not in states
+    done = ablation(tmp_path, "run", path)
+    assert done.returncode == 0, done.stderr
+    frame = package.load_study("tiny", store=tmp_path / "studies").trials_dataframe()
+    assert (frame["state"] == "FINISHED").all()
+    for key in study.planned_keys():
+        assert [record["epoch"] for record in study.read_history(key)] == list(range(1, 31))
+
+
+def test_a_killed_driver_leaves_the_study_free_to_go_on(tmp_path: Path,
+                                                        driver: Callable[..., subprocess.Popen[str]]) -> None:
+    path = write_study(tmp_path, seeds=[0, 1], epochs=20)
+    study = StudyStore(tmp_path / "studies" / "tiny")
+    process = driver(path)
+    wait_for(lambda: any(study.read_state(key).epoch >= 2 for key in study.planned_keys()))
+    process.kill()
+    process.wait()
+    done = ablation(tmp_path, "run", path)
+    assert done.returncode == 0, done.stderr
+    assert all(study.read_state(key).state is TrialState.FINISHED for key in study.planned_keys())
+
+
+def test_mlflow_being_away_costs_a_warning_only(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    done = ablation(tmp_path, "run", path, "--tracking-uri", "http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    assert "ablation sync tiny" in done.stderr
+    late = ablation(tmp_path, "sync", "tiny")
+    assert late.returncode == 0, late.stderr
+    away = ablation(tmp_path, "sync", "tiny", "--tracking-uri", "http://127.0.0.1:9")
+    assert away.returncode == 6
+
+
+def test_a_ray_cluster_that_is_not_there(tmp_path: Path) -> None:
+    done = ablation(tmp_path, "run", write_study(tmp_path), "--address", "127.0.0.1:9")
+    assert done.returncode == 6
+    assert "Ray at 127.0.0.1:9 cannot be used" in done.stderr
