@@ -25,18 +25,19 @@ if TYPE_CHECKING:
         StoreError as StoreError,
         StudyLocked as StudyLocked,
     )
-    from ablation.plan import Plan as Plan, Trial as Trial, plan as plan
+    from ablation.plan import Plan as Plan, plan as plan
     from ablation.results import StudyResults as StudyResults, load_study as load_study
     from ablation.scoring import score as score
     from ablation.spec import StudySpec as StudySpec
     from ablation.store import Store as Store, TrialState as TrialState, TrialStatus as TrialStatus
+    from ablation.trial import Trial as Trial
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AblationError": "errors", "DataError": "errors", "NothingMatched": "errors", "PlanError": "errors",
     "ServiceUnavailable": "errors", "SpecError": "errors", "StoreError": "errors", "StudyLocked": "errors",
-    "StudySpec": "spec", "Plan": "plan", "Trial": "plan", "StudyResults": "results", "load_study": "results",
+    "StudySpec": "spec", "Plan": "plan", "Trial": "trial", "StudyResults": "results", "load_study": "results",
     "score": "scoring", "Store": "store", "TrialState": "store", "TrialStatus": "store",
 }
 __all__ = [*_HOME, "plan", "run", "__version__"]  # noqa: PLE0604 - all names are strings

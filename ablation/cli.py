@@ -166,7 +166,8 @@ def methods(format: FormatOption = Format.table) -> None:
     """The methods, their papers and default hyper-parameters."""
     from ablation.listings import method_rows
 
-    emit(method_rows(), format)
+    rows = method_rows()
+    emit(rows.drop(columns=["paper", "options"]) if format is Format.table else rows, format)
 
 
 @app.command(epilog="Example: ablation backbones --format json")

@@ -1,20 +1,16 @@
 """From a study to its trials: resolve every cell, cut every subset, name every problem, before anything is trained.
 
-A key is a readable part plus a hash of the resolved configuration without what cannot change the numbers (folder of
-the data, ``allow_tiny``, resources, retries). Adding methods, levels or seeds to a study leaves the other keys as they
-are, as long as ``imbalance.total`` is given: null means the largest total that all levels can meet, which depends on
-them.
+Adding methods, levels or seeds to a study leaves the keys of its other trials as they are, as long as
+``imbalance.total`` is given: null means the largest total that all levels can meet, which depends on them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +18,17 @@ from typing import TYPE_CHECKING, Any
 from ablation.errors import DataError, PlanError, SpecError
 from ablation.spec import SECTIONS, StudySpec
 from ablation.store import Store, StudyStore, TrialState
-from trainers.config import ConfigError, DataConfig, Imbalance, ImbalanceConfig, TrainConfig, decode, problems
+from ablation.trial import SubsetCounts, Trial, canonical, trial_key
+from trainers.config import (
+    ConfigError,
+    DataConfig,
+    Imbalance,
+    ImbalanceConfig,
+    TrainConfig,
+    decode,
+    default_batch_size,
+    problems,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,54 +36,6 @@ if TYPE_CHECKING:
     from trainers.data.index import Index
 
 Cell = tuple[str, str, Imbalance, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SubsetCounts:
-    """The pre-training subset of one (level, seed)."""
-
-    num_defects: int
-    num_normals: int
-    counts: dict[str, int]
-    """Images per defect type."""
-    digest: str
-
-    @property
-    def num_images(self) -> int:
-        return self.num_defects + self.num_normals
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One cell of the grid, fully resolved."""
-
-    key: str
-    method: str
-    backbone: str
-    imbalance: Imbalance
-    seed: int
-    config: TrainConfig
-    data_digest: str
-    subset: SubsetCounts | None
-    """None where the level cannot be met; then the plan has a problem that says so."""
-
-    @property
-    def num_defects(self) -> int | None:
-        return self.subset.num_defects if self.subset else None
-
-    @property
-    def num_normals(self) -> int | None:
-        return self.subset.num_normals if self.subset else None
-
-    def row(self) -> dict[str, Any]:
-        """The cell as a line of ``plan.json``."""
-        names = ("key", "method", "backbone", "imbalance", "seed", "num_defects", "num_normals")
-        return {name: getattr(self, name) for name in names}
-
-    def record(self) -> dict[str, Any]:
-        """``trial.json``: all a worker needs."""
-        subset = dataclasses.asdict(self.subset) if self.subset else None
-        return {"key": self.key, "config": self.config.to_dict(), "data_digest": self.data_digest, "subset": subset}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +125,7 @@ class _Planner:
         self._sections: dict[tuple[int, ...], dict[str, Any]] = {}
         self._subsets: dict[Any, SubsetCounts | None] = {}
         self._checked: set[str] = set()
-        if problem := list(_worker_problems(spec)):
-            self.problems |= dict.fromkeys(problem)
+        self.problems |= dict.fromkeys(_worker_problems(spec))
 
     def trial(self, cell: Cell) -> Trial:
         method, backbone, level, seed = cell
@@ -177,6 +134,9 @@ class _Planner:
                              subset=sections["imbalance"], train=sections["train"], evaluation=sections["evaluation"],
                              allow_tiny=self.allow_tiny)
         subset = self._subset(level, seed, config.subset)
+        if subset and config.train.batch_size is None:
+            batch = default_batch_size(subset.num_images)
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch))
         for problem in self._check(config, subset):
             self.problems[problem] = None
         return Trial(key=trial_key(config, self.index.digest), method=method, backbone=backbone, imbalance=level,
@@ -239,46 +199,21 @@ class _Planner:
     def _check(self, config: TrainConfig, subset: SubsetCounts | None) -> Iterator[str]:
         """Problems of one trial, leaving out what an equal configuration already told."""
         batch, shown = config.train.batch_size, config.imbalance
-        if subset and batch > subset.num_images:
+        if subset and batch and batch > subset.num_images:
             yield (f"train.batch_size: {batch} is more than the {subset.num_images} images of imbalance {shown}, so an "
                    f"epoch has no full step; lower it to {subset.num_images} or less, or raise imbalance.total")
-        if batch % self.spec.resources.num_workers:
+        if batch and batch % self.spec.resources.num_workers:
             yield (f"train.batch_size: {batch} cannot be divided by resources.num_workers "
                    f"{self.spec.resources.num_workers} (method {config.method})")
-        shared = _canonical([config.data, config.subset, config.train, config.evaluation])
+        shared = canonical([config.data, config.subset, config.train, config.evaluation])
         for name, check in (("", _value_problems), (config.method, _option_problems)):
             if name + shared not in self._checked:
                 self._checked.add(name + shared)
                 yield from check(config)
-        evaluation = _canonical(dataclasses.replace(config.evaluation, every=None))
+        evaluation = canonical(dataclasses.replace(config.evaluation, every=None))
         if evaluation not in self._checked:
             self._checked.add(evaluation)
             yield from _evaluation_problems(self.index, config)
-
-
-def trial_key(config: TrainConfig, data_digest: str) -> str:
-    """``simclr-resnet18-p0.01-s0-3f9a1c2e``."""
-    level = "natural" if config.imbalance == "natural" else f"p{config.imbalance:g}"
-    facts = dataclasses.asdict(config)
-    del facts["allow_tiny"]
-    facts["data"]["root"] = data_digest
-    digest = hashlib.blake2b(_canonical(facts).encode(), digest_size=4).hexdigest()
-    return f"{config.method}-{config.backbone}-{level}-s{config.seed}-{digest}"
-
-
-def _canonical(value: Any) -> str:
-    """JSON in which equal numbers look equal: 1.0 as 1, whatever the file said."""
-
-    def normal(item: Any) -> Any:
-        if dataclasses.is_dataclass(item) and not isinstance(item, type):
-            item = dataclasses.asdict(item)
-        if isinstance(item, Mapping):
-            return {key: normal(inner) for key, inner in item.items()}
-        if isinstance(item, list | tuple):
-            return [normal(inner) for inner in item]
-        return int(item) if isinstance(item, float) and item.is_integer() else item
-
-    return json.dumps(normal(value), sort_keys=True, separators=(",", ":"))
 
 
 def _absolute(data: DataConfig) -> DataConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from trainers import distributed
 from trainers.backbones import build_backbone
-from trainers.config import ConfigError, TrainConfig
+from trainers.config import ConfigError, TrainConfig, default_batch_size
 from trainers.data.imbalance import Subset, select_evaluation_sets, select_subset
 from trainers.data.index import DataError
 from trainers.data.loader import OpenData, Prefetcher, Sampler, open_data
@@ -75,6 +76,9 @@ def build(config: TrainConfig, context: RunContext) -> Run:
     data.cache.ensure(np.concatenate([subset.positions, *vars(sets).values()]), report=context.log)
     positions = data.cache.usable(subset.positions)
     usable = type(sets)(**{name: data.cache.usable(rows) for name, rows in vars(sets).items()})
+    if config.train.batch_size is None:
+        batch = default_batch_size(len(subset.positions))
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch))
     sampler = _sampler(config, context, positions)
 
     seed_everything(derive(config.seed, "init"), config.train.determinism)
@@ -90,13 +94,15 @@ def build(config: TrainConfig, context: RunContext) -> Run:
         sampler=sampler, prefetcher=Prefetcher(data.cache), method=method, ddp=ddp, recipe=rules,
         specs=view_specs(config.method, config.train.options, config.data.image_size),
         normalize=normalize,
-        optimizer=build_optimizer(method, rules), schedule=build_schedule(config.train, rules, sampler.steps_per_epoch),
+        optimizer=build_optimizer(method, rules), schedule=build_schedule(config.train, rules, sampler.batch_size,
+                                                                          sampler.steps_per_epoch),
         judge=Judge(config, data, positions, usable, device, precision, normalize,
                     context.cache_dir / "random_init"))
 
 
 def _sampler(config: TrainConfig, context: RunContext, positions: Any) -> Sampler:
     batch, ranks = config.train.batch_size, context.world_size
+    assert batch is not None
     if batch % ranks:
         raise ConfigError("train.batch_size", f"{batch} does not divide by num_workers = {ranks}")
     if batch > len(positions):

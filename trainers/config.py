@@ -71,13 +71,13 @@ class OptimConfig:
 
     __pydantic_config__ = STRICT
     epochs: int = 100
-    batch_size: int = 256
-    """Images per optimiser step over all ranks (global batch)."""
+    batch_size: int | None = None
+    """Images per optimiser step over all ranks (global batch); null = ``default_batch_size`` of the subset."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     determinism: Literal["fast", "seeded", "strict"] = "seeded"
     optimizer: Literal["lars", "sgd", "adamw"] | None = None
     lr: float | None = None
-    """Base learning rate; the peak is ``lr * batch_size / 256``."""
+    """Base learning rate; the peak is ``lr * batch_size / 256``, for adamw ``lr * sqrt(batch_size / 256)``."""
     weight_decay: float | None = None
     warmup_epochs: float | None = None
     clip_grad: float | None = None
@@ -166,7 +166,7 @@ def subset_problems(subset: ImbalanceConfig, path: str = "subset") -> Iterator[t
 def train_problems(train: OptimConfig, path: str = "train") -> Iterator[tuple[str, str]]:
     if train.epochs < 1:
         yield f"{path}.epochs", f"must be 1 or more, got {train.epochs}"
-    if train.batch_size < 2:
+    if train.batch_size is not None and train.batch_size < 2:
         yield f"{path}.batch_size", f"must be 2 or more, got {train.batch_size}"
     if train.lr is not None and train.lr <= 0:
         yield f"{path}.lr", f"must be greater than 0, got {train.lr}"
@@ -185,6 +185,15 @@ def evaluation_problems(evaluation: EvaluationConfig, path: str = "evaluation") 
         value = getattr(evaluation, name)
         if value is not None and value < 1:
             yield f"{path}.{name}", f"must be 1 or more, got {value}"
+
+
+def default_batch_size(num_images: int) -> int:
+    """256, halved down to 32 while an epoch has fewer than 48 steps: small subsets need steps more than large batches
+    (docs/results/recipes.md)."""
+    size = 256
+    while size > 32 and num_images // size < 48:
+        size //= 2
+    return size
 
 
 def suggest(word: str, choices: typing.Iterable[str]) -> str:

@@ -64,10 +64,13 @@ def resolve(train: OptimConfig, recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def build_schedule(train: OptimConfig, recipe: Recipe, steps_per_epoch: int) -> Schedule:
+def build_schedule(train: OptimConfig, recipe: Recipe, batch_size: int, steps_per_epoch: int) -> Schedule:
     warmup = min(recipe.warmup_epochs, train.epochs / 10) * steps_per_epoch
     end = recipe.weight_decay if recipe.weight_decay_end is None else recipe.weight_decay_end
-    return Schedule(peak_lr=recipe.lr * train.batch_size / 256, weight_decay=recipe.weight_decay,
+    ratio = batch_size / 256
+    # Linear for SGD (Goyal et al. 2017), square root for Adam (Malladi et al. 2022, arXiv:2205.10287).
+    scale = math.sqrt(ratio) if recipe.optimizer == "adamw" else ratio
+    return Schedule(peak_lr=recipe.lr * scale, weight_decay=recipe.weight_decay,
                     last_weight_decay=end, warmup_steps=max(1, round(warmup)),
                     total_steps=train.epochs * steps_per_epoch)
 

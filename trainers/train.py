@@ -60,7 +60,7 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
             run.method.after_step(progress)
-            meter.update(output, progress, num_images=config.train.batch_size)
+            meter.update(output, progress, num_images=run.sampler.batch_size)
 
             if context.rank == 0 and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 _save(run, meter, Position(epoch, number + 1))

@@ -64,7 +64,7 @@ def select_subset(index: Index, level: Imbalance, seed: int, config: ImbalanceCo
     if config.policy == "natural" and level != "natural":
         raise ConfigError("imbalance", f"level {level} needs policy fixed_total or fixed_normals; with policy natural "
                                        "the level must be the word natural")
-    defects, normals = (_ordered(index, index.where("train", label), str(seed)) for label in (1, 0))
+    defects, normals = _class_order(index, 1, seed), _class_order(index, 0, seed)
     if level == "natural":
         chosen = _natural(index, seed, config, defects, normals)
     else:
@@ -87,6 +87,13 @@ def select_evaluation_sets(index: Index, config: EvaluationConfig) -> Evaluation
 def _ordered(index: Index, positions: np.ndarray, salt: str) -> np.ndarray:
     ids = index.ids[positions]
     return positions[np.lexsort((ids, hash_ids(ids, salt)))]
+
+
+def _class_order(index: Index, label: int, seed: int) -> np.ndarray:
+    """Train positions of a class in the order of a seed; hashed once, since every level takes a prefix of it."""
+    if (label, seed) not in index.orders:
+        index.orders[label, seed] = _ordered(index, index.where("train", label), str(seed))
+    return index.orders[label, seed]
 
 
 def _available(index: Index) -> tuple[int, int]:

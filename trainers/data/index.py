@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -46,6 +46,8 @@ class Index:
     """(N,) defect type, ``""`` for normal or unknown."""
     codes: np.ndarray | None = None
     """(N, 17) uint8 Sewer-ML codes in CSV order, or None."""
+    orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    """Kept by ``trainers.data.imbalance``: (label, seed) -> train positions in hash order, shared by all levels."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -28,10 +28,11 @@ def check_crop(crop_min: float | None) -> tuple[bool, str, str]:
 
 
 def symmetric_views(size: int, crop_min: float | None) -> list[ViewSpec]:
-    """SimCLR, appendix A with strength 1: two draws of the same law."""
+    """SimCLR, appendix A with strength 1; below 112 px its CIFAR setting: strength 0.5, no blur (appendix B.9)."""
+    small = size < SMALL_IMAGE
     view = ViewSpec(
-        size=size, scale=(crop_floor(crop_min, size), 1.0),
-        jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, gray_p=0.2, blur_p=0.5,
+        size=size, scale=(crop_floor(crop_min, size), 1.0), jitter_p=0.8, gray_p=0.2,
+        jitter=(0.4, 0.4, 0.4, 0.1) if small else (0.8, 0.8, 0.8, 0.2), blur_p=0.0 if small else 0.5,
     )
     return [view, view]
 
@@ -45,8 +46,13 @@ def asymmetric_view(size: int, scale: tuple[float, float], *, blur_p: float, sol
 
 
 def asymmetric_views(size: int, scale: tuple[float, float]) -> list[ViewSpec]:
-    """First view always blurred, second rarely blurred and sometimes solarised."""
+    """First view always blurred, second rarely blurred and sometimes solarised.
+
+    Below 112 px no blur, as in solo-learn's CIFAR recipes of BYOL, Barlow Twins and DINO: a small view has no
+    detail to spare.
+    """
+    small = size < SMALL_IMAGE
     return [
-        asymmetric_view(size, scale, blur_p=1.0, solarize_p=0.0),
-        asymmetric_view(size, scale, blur_p=0.1, solarize_p=0.2),
+        asymmetric_view(size, scale, blur_p=0.0 if small else 1.0, solarize_p=0.0),
+        asymmetric_view(size, scale, blur_p=0.0 if small else 0.1, solarize_p=0.2),
     ]

@@ -109,7 +109,7 @@ class DINO(AbstractMethod):
         else:
             size, floor = image_size * 3 // 7 // 16 * 16, 0.05  # the paper's 96 px at 224, a multiple of patch 16
         scale = (min(config.local_crop_min or floor, config.crop_boundary), config.crop_boundary)
-        local = asymmetric_view(size, scale, blur_p=0.5, solarize_p=0.0)
+        local = asymmetric_view(size, scale, blur_p=0.0 if image_size < SMALL_IMAGE else 0.5, solarize_p=0.0)
         return [*asymmetric_views(image_size, (config.crop_boundary, 1.0)), *[local] * config.num_local_crops]
 
     @property

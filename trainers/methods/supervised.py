@@ -52,7 +52,7 @@ class Supervised(AbstractMethod):
     class Config(AbstractMethod.Config):
         class_weight: Literal["balanced", "none"] = "balanced"
         """``balanced``: both classes carry half of each joint batch's loss; ``none``: plain mean."""
-        crop_min: float = 0.5
+        crop_min: float = 0.8
         """Smallest share of the area a crop covers: mild, a labelled defect must stay in the picture."""
 
         def __post_init__(self) -> None:
