@@ -183,8 +183,9 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
 
     from ablation.worker import Gang, Job
 
-    os.environ.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", TUNE_GLOBAL_CHECKPOINT_S="3600",
-                      RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_STRICT_METRIC_CHECKING="1")
+    os.environ.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", TUNE_GLOBAL_CHECKPOINT_S="3600", RAY_AIR_NEW_OUTPUT="0",
+                      TUNE_DISABLE_STRICT_METRIC_CHECKING="1", TUNE_PRINT_ALL_TRIAL_ERRORS="0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what happens to trials is told by our own events
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=study.path))
     trainable = tune.with_resources(Gang, lambda config: Job(**config["job"]).resources())
     tuner = tune.Tuner(
@@ -194,7 +195,7 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
         run_config=tune.RunConfig(
             name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, tell)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trainer keeps its own
-            failure_config=tune.FailureConfig(max_failures=plan.spec.retries)))
+            failure_config=tune.FailureConfig(max_failures=plan.spec.retries + 1)))
     try:
         with _terminate_like_interrupt():
             tuner.fit()
@@ -231,7 +232,7 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any
                 tell(Event("failed", f"{result.get('reason')}: {result.get('message')}", key, result["epoch"]))
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            tell(Event("retry", "a process was lost, starting again from the checkpoint", trial.config["job"]["key"]))
+            tell(Event("retry", "in a new process, from its checkpoint if it has one", trial.config["job"]["key"]))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             key = trial.config["job"]["key"]

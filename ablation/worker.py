@@ -101,6 +101,10 @@ class LostRank(RuntimeError):
     """A process of the gang is gone: a fault of the machine, which Tune retries."""
 
 
+class Retired(RuntimeError):
+    """Asks Tune for a new process; ``ablation.driver`` allows one such failure more than ``retries``."""
+
+
 class Gang(tune.Trainable):  # type: ignore[misc]
     """Rank 0 of every trial and the owner of its other ranks. One ``step`` is one epoch."""
 
@@ -109,7 +113,7 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         self.rank = Rank(0)
         self.ledger: Ledger | None = None
         self.num_trials = 0
-        self.broken = False
+        self.broken = self.retired = False
         group = ray.util.get_current_placement_group()
         self.others = [
             ray.remote(Rank).options(
@@ -118,15 +122,15 @@ class Gang(tune.Trainable):  # type: ignore[misc]
             ).remote(number) for number in range(1, self.job.num_workers)]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial in this process. False = Tune starts a fresh process instead."""
-        job = Job(**new_config["job"])
-        if self.broken or self.num_trials >= RECYCLE_TRIALS or job.num_workers != self.job.num_workers:
-            return False
-        self.job, self.ledger = job, None
+        """Take the next trial in this process. Never False: Tune would give the trial up."""
+        self.job, self.ledger = Job(**new_config["job"]), None
+        self.retired = self.broken or self.num_trials >= RECYCLE_TRIALS
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch, or the final evaluation. Raises only for a lost process or an unwritable store."""
+        """One epoch, or the final evaluation. Raises for a lost process, an unwritable store, and to be replaced."""
+        if self.retired:
+            raise Retired("this process has seen an error or enough trials; Tune starts the trial in a new one")
         try:
             item = self._advance()
         except (LostRank, StoreError):

@@ -139,6 +139,12 @@ def problems(config: TrainConfig) -> Iterator[tuple[str, str]]:
         yield "imbalance", f"a prevalence lies between 0 and 1, got {config.imbalance} (or use the word natural)"
     if config.seed < 0:
         yield "seed", "must be 0 or more"
+    if config.method in ("mae", "mae_dense") and config.backbone.startswith("resnet"):
+        # The total stride of trainers.backbones; told here too so that a plan fails before anything is trained.
+        cell, size = 16 if config.data.image_size < 112 else 32, config.data.image_size
+        if size % cell or size == cell:
+            yield "data.image_size", (f"{config.method} on {config.backbone} hides cells of {cell} px: take a multiple "
+                                      f"of {cell}, {2 * cell} or more, got {size}")
     yield from data_problems(config.data)
     yield from subset_problems(config.subset)
     yield from train_problems(config.train)

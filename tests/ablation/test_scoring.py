@@ -9,6 +9,7 @@ import ablation
 from ablation.errors import DataError
 from ablation.store import StudyStore
 from trainers.backbones import build_backbone
+from trainers.data.views import Normalization
 from trainers.export import save_encoder
 
 KEY = "simclr-resnet18-p0.1-s0-00000000"
@@ -21,7 +22,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> ablation.StudyResults:
         {"trials": [{"key": KEY, "method": "simclr", "backbone": "resnet18", "imbalance": 0.1, "seed": 0}]}
     )
     store.write_result(KEY, {"metrics": {"probe/auroc": 0.5}})
-    save_encoder(store.trial_dir(KEY) / "encoder.safetensors", build_backbone("resnet18", 32), (0.5,) * 3, (0.25,) * 3)
+    save_encoder(store.trial_dir(KEY) / "encoder.safetensors", build_backbone("resnet18", 32),
+                 Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
     return ablation.load_study("study", store=store.path.parent)
 
 

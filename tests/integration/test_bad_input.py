@@ -31,6 +31,7 @@ train: {epochs: 1, batch_size: 32}
     ("resources.gpus_per_worker=1", "resources.gpus_per_worker: 1 x 1 rank(s) asked for"),
     ("resources.num_workers=64", "num_workers"),
     ("train.options={temprature: 1}", "did you mean 'temperature'?"),
+    ("grid.method=[mae]", "data.image_size: mae on resnet18 hides cells of 16 px"),
 ])
 def test_a_mistake_in_the_study(tmp_path: Path, change: str, expected: str) -> None:
     if "gpus" in change and torch.cuda.is_available():
