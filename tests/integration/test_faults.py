@@ -43,7 +43,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
 
 def test_a_killed_worker_is_started_again_and_a_second_driver_is_refused(
         tmp_path: Path, driver: Callable[..., subprocess.Popen[str]]) -> None:
-    path = write_study(tmp_path, epochs=60)
+    path = write_study(tmp_path, epochs=30)
     study = StudyStore(tmp_path / "studies" / "tiny")
     process = driver(path)
     wait_for(lambda: any(study.read_state(key).epoch >= 2 for key in study.planned_keys()))
@@ -63,7 +63,7 @@ def test_a_killed_worker_is_started_again_and_a_second_driver_is_refused(
     assert study.read_state(key).attempt == 2
     steps = [record["step"] for record in study.read_history(key)]
     assert steps == sorted(set(steps))
-    assert len(steps) == 60
+    assert len(steps) == 30
 
 
 def test_ctrl_c_then_the_same_command_continues(tmp_path: Path, driver: Callable[..., subprocess.Popen[str]]) -> None:
