@@ -14,22 +14,28 @@ The supervised references stand outside the 250: ``ablation run paper-supervised
 
 from __future__ import annotations
 
-from ablation.spec import Grid, StudySpec
+from ablation.spec import Grid, Override, StudySpec, Where
 from trainers.config import DataConfig, EvaluationConfig, ImbalanceConfig, OptimConfig
 
 LEVELS = (0.01, 0.02, 0.05, 0.15, 0.5)
 SEEDS = (0, 1, 2, 3, 4)
+LARS = {"simclr": (0.3, 1e-4), "barlow_twins": (0.3, 1e-4), "byol": (0.5, 1e-6), "dino": (0.3, 1e-6)}
+"""(base rate, weight decay) of solo-learn's ImageNet-100 recipes for ResNet-18; this study is long enough for them."""
 
 
 def study() -> StudySpec:
     return StudySpec(
         name="paper",
-        data=DataConfig(dataset="sewer-ml", root="sewer-ml", image_size=224),
+        data=DataConfig(dataset="sewer-ml", root="sewer-ml", image_size=224, normalize="dataset"),
         # The largest total that all levels can meet; on the whole of Sewer-ML 558,404 images.
         imbalance=ImbalanceConfig(policy="fixed_total"),
         grid=Grid(method=("simclr", "barlow_twins", "byol", "dino", "mae"), backbone=("resnet18", "vit_tiny"),
                   imbalance=LEVELS, seed=SEEDS),
         # 400 epochs of ImageNet-100 (solo-learn's recipes) show 50 M images: about 90 epochs here.
         train=OptimConfig(epochs=90, batch_size=256),
+        overrides=tuple(
+            Override(where=Where(method=(method,), backbone=("resnet18",)),
+                     set={"train.optimizer": "lars", "train.lr": lr, "train.weight_decay": decay})
+            for method, (lr, decay) in LARS.items()),
         evaluation=EvaluationConfig(test_prevalence=0.5),
     )

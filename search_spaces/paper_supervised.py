@@ -14,7 +14,7 @@ from trainers.config import DataConfig, EvaluationConfig, ImbalanceConfig, Optim
 def study() -> StudySpec:
     return StudySpec(
         name="paper-supervised",
-        data=DataConfig(dataset="sewer-ml", root="sewer-ml", image_size=224),
+        data=DataConfig(dataset="sewer-ml", root="sewer-ml", image_size=224, normalize="dataset"),
         imbalance=ImbalanceConfig(policy="fixed_total"),
         grid=Grid(method=("supervised",), backbone=("resnet18", "vit_tiny"),
                   imbalance=(0.01, 0.02, 0.05, 0.15, 0.5), seed=(0, 1, 2, 3, 4)),

@@ -21,7 +21,7 @@ from ablation.store import Store, TrialState, TrialStatus
 def spec(**changes: Any) -> StudySpec:
     raw: dict[str, Any] = {
         "name": "study",
-        "data": {"dataset": "digits", "image_size": 16},
+        "data": {"dataset": "digits", "image_size": 32},
         "imbalance": {"total": 400},
         "grid": {
             "method": ["simclr", "mae"],
@@ -74,14 +74,14 @@ def test_what_cannot_change_the_numbers_does_not_change_the_key() -> None:
     same = keys(allow_tiny=True, retries=7, resources={"num_workers": 2}, train__lr=1)
     assert same == keys(train__lr=1.0)
     assert keys(grid__imbalance=[0.50 / 10, 1e-1, "natural"]) == keys()
-    assert keys(data__cache_size=18) == keys()  # what image_size 16 resolves to
+    assert keys(data__cache_size=36) == keys()  # what image_size 32 resolves to
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"train__epochs": 3},
-        {"data__image_size": 32},
+        {"data__image_size": 48},
         {"imbalance__total": 401},
         {"evaluation__knn_neighbors": 5},
         {"data__options": {"anomaly": 3}},
@@ -134,14 +134,14 @@ def test_a_null_total_becomes_the_largest_that_all_levels_can_meet() -> None:
 def test_overrides_apply_in_order_to_the_cells_they_name() -> None:
     overrides = [
         {"where": {"method": "mae"}, "set": {"train.batch_size": 32, "train.options.mask_ratio": 0.5}},
-        {"where": {"method": "mae", "imbalance": [0.1]}, "set": {"train.batch_size": 16, "data.image_size": 32}},
+        {"where": {"method": "mae", "imbalance": [0.1]}, "set": {"train.batch_size": 16, "data.image_size": 64}},
     ]
     trials = {(t.method, t.imbalance): t.config for t in plan(spec(overrides=overrides)).trials}
     assert trials["simclr", 0.1].train.batch_size == 64
     assert trials["mae", 0.05].train.batch_size == 32
     assert trials["mae", 0.05].train.options == {"mask_ratio": 0.5}
     assert trials["mae", 0.1].train.batch_size == 16
-    assert trials["mae", 0.1].data.resolved_cache_size == 36
+    assert trials["mae", 0.1].data.resolved_cache_size == 73
     assert trials["simclr", 0.1].train.options == {}
 
 
