@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 START_ATTEMPTS = 3
+CONNECT_SECONDS = 10.0
 OBJECT_STORE_BYTES = 256 * 2**20  # jobs are plain data; pictures travel by memory-mapped files
 
 
@@ -100,6 +102,8 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
     if local:  # a session of its own: other clusters on this machine are neither joined nor disturbed
         options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
                    "object_store_memory": OBJECT_STORE_BYTES}
+    else:
+        _require_answer(str(address))
     tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
     attempts = START_ATTEMPTS if local else 1
     for attempt in range(attempts):
@@ -118,6 +122,17 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
                        max_node_cpus=max((n.get("CPU", 0) for n in nodes), default=0))
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself would try a dead address for minutes. ``auto`` and names without a port are left to it."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ServiceUnavailable(f"Ray at {address} cannot be used: {error.strerror or error}; check the address, "
+                                     "or leave --address out for a local cluster") from error
 
 
 def _require_token() -> None:

@@ -8,9 +8,11 @@ and ``ablation sync`` brings MLflow up to date after an outage.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -233,10 +235,11 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
     with _first_opening(uri):
         pass
     artifacts = (store.root / "mlartifacts").as_uri()
-    environment = DEFAULTS | dict(os.environ)
+    environment = DEFAULTS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(os.environ)
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root", artifacts,
-         "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], env=environment, stdout=subprocess.DEVNULL)
+         "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], env=environment, stdout=subprocess.DEVNULL,
+        start_new_session=True)  # a group of its own: MLflow leaves its workers behind when only it is ended
     try:
         while server.poll() is None and not _answers(port):
             time.sleep(0.2)
@@ -246,8 +249,15 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
     except KeyboardInterrupt:
         return 0
     finally:
-        server.terminate()
-        server.wait(timeout=20)
+        _end_group(server)
+
+
+def _end_group(server: subprocess.Popen[bytes]) -> None:
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
 
 
 def _answers(port: int) -> bool:

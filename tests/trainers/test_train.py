@@ -176,7 +176,7 @@ def test_two_processes_give_the_numbers_of_one(method: str, tmp_path: Path, cach
     Rounding grows with every step, fastest for Barlow Twins, whose step equality in float64 tests/distributed holds.
     """
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(TINY | {"method": method}))
+    path.write_text(json.dumps(TINY | {"method": method, "train": TINY["train"] | {"epochs": 1}}))
     environment = os.environ | {"ABLATION_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     losses = []
     for ranks in (1, 2):
@@ -187,7 +187,7 @@ def test_two_processes_give_the_numbers_of_one(method: str, tmp_path: Path, cach
         result = json.loads(done.stdout)
         assert result["provenance"]["num_workers"] == ranks
         losses.append(result["metrics"]["train/loss"])
-    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_kill_9_leaves_what_the_next_start_needs(tmp_path: Path, cache: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -46,8 +46,6 @@ class Index:
     """(N,) defect type, ``""`` for normal or unknown."""
     codes: np.ndarray | None = None
     """(N, 17) uint8 Sewer-ML codes in CSV order, or None."""
-    orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
-    """Kept by ``trainers.data.imbalance``: (label, seed) -> train positions in hash order, shared by all levels."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,6 +56,11 @@ class Index:
         if label is not None:
             mask &= self.labels == label
         return np.flatnonzero(mask)
+
+    @cached_property
+    def orders(self) -> dict[tuple[int, int], np.ndarray]:
+        """Kept for ``trainers.data.imbalance``: (label, seed) -> train positions in hash order, for all levels."""
+        return {}
 
     @cached_property
     def digest(self) -> str:

@@ -56,7 +56,7 @@ class MAEDense(AbstractMethod):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         images = batch.views[0]
         visible = visible_map(visible_cells(batch.keys, self.geometry), self.geometry)
-        seen = images * enlarge(visible, images.shape[-1]).to(images.dtype)  # 0 = the data set's mean colour
+        seen = images * enlarge(visible, images.shape[-1]).to(images.dtype)  # 0 = the mean colour
         if self.backbone.kind == "vit":
             tokens = self.backbone.tokens(seen)
             features, prediction = self.backbone.pool(tokens), self.decoder(tokens, None)
