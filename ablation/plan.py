@@ -24,11 +24,13 @@ from trainers.config import (
     DataConfig,
     Imbalance,
     ImbalanceConfig,
+    OptimConfig,
     TrainConfig,
     decode,
     default_batch_size,
     problems,
 )
+from trainers.recipes import recipe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,9 +136,7 @@ class _Planner:
                              subset=sections["imbalance"], train=sections["train"], evaluation=sections["evaluation"],
                              allow_tiny=self.allow_tiny)
         subset = self._subset(level, seed, config.subset)
-        if subset and config.train.batch_size is None:
-            batch = default_batch_size(subset.num_images)
-            config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch))
+        config = dataclasses.replace(config, train=_resolved_train(config, subset))
         for problem in self._check(config, subset):
             self.problems[problem] = None
         return Trial(key=trial_key(config, self.index.digest), method=method, backbone=backbone, imbalance=level,
@@ -214,6 +214,16 @@ class _Planner:
         if evaluation not in self._checked:
             self._checked.add(evaluation)
             yield from _evaluation_problems(self.index, config)
+
+
+def _resolved_train(config: TrainConfig, subset: SubsetCounts | None) -> OptimConfig:
+    """Null fields filled in: a key then names the numbers themselves, whatever a later release recommends."""
+    rules = recipe(config.method, config.backbone)
+    names = ("optimizer", "lr", "weight_decay", "warmup_epochs", "clip_grad")
+    values = {name: getattr(rules, name) for name in names if getattr(config.train, name) is None}
+    if config.train.batch_size is None and subset:
+        values["batch_size"] = default_batch_size(subset.num_images)
+    return dataclasses.replace(config.train, **values)
 
 
 def _absolute(data: DataConfig) -> DataConfig:

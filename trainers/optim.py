@@ -59,7 +59,7 @@ def resolve(train: OptimConfig, recipe: Recipe) -> Recipe:
     names = ("optimizer", "lr", "weight_decay", "warmup_epochs", "clip_grad")
     changes: dict[str, Any] = {name: getattr(train, name) for name in names}
     changes = {name: value for name, value in changes.items() if value is not None}
-    if "weight_decay" in changes:
+    if changes.get("weight_decay", recipe.weight_decay) != recipe.weight_decay:
         changes["weight_decay_end"] = None
     return dataclasses.replace(recipe, **changes)
 
