@@ -215,4 +215,6 @@ def describe(error: Exception, job: Job) -> tuple[str, str, str]:
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         size = job.config["train"]["batch_size"]
         return "out_of_memory", f"out of memory at batch_size {size}: lower train.batch_size ({text})", details
+    if "No space left on device" in text:
+        return "disk_full", f"no space left in {job.study_dir} or {job.cache_dir}: free some, then run again", details
     return "error", f"{type(error).__name__}: {text}", details
