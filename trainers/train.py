@@ -37,11 +37,10 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
     Raises ``ConfigError`` or ``DataError`` before any training, ``TrainingError('diverged')`` at a non-finite loss.
     """
     timer = Timer()
-    run, meter, start = _begin(config, context)
+    run, meter, start, metrics = _begin(config, context)
     steps, epochs = run.steps_per_epoch, config.train.epochs
     timer.mark("setup")
     saved_at = time.monotonic()
-    metrics: dict[str, float] = {}
 
     for epoch in range(start.epoch, epochs):
         first = start.step_in_epoch if epoch == start.epoch else 0
@@ -63,7 +62,7 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
             meter.update(output, progress, num_images=run.sampler.batch_size)
 
             if context.rank == 0 and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                _save(run, meter, Position(epoch, number + 1))
+                _save(run, meter, Position(epoch, number + 1), metrics)
                 saved_at = time.monotonic()
 
         metrics = meter.finish((epoch + 1) * steps, lr=run.schedule.lr((epoch + 1) * steps - 1))
@@ -73,7 +72,7 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
             yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics)
         except GeneratorExit:  # the caller stops here: what is trained is kept
             if context.rank == 0:
-                _save(run, meter, Position(epoch + 1))
+                _save(run, meter, Position(epoch + 1), metrics)
             raise
 
     timer.mark("train")
@@ -83,19 +82,19 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
         checkpoint.clear(context.trial_dir)
 
 
-def _begin(config: TrainConfig, context: RunContext) -> tuple[Run, Meter, Position]:
-    """Build the run and put it where its checkpoint left off."""
+def _begin(config: TrainConfig, context: RunContext) -> tuple[Run, Meter, Position, dict[str, float]]:
+    """Build the run and put it where its checkpoint left off, with the means of the last whole epoch."""
     run = build(config, context)
     meter = Meter(run.device)
     reset_peak_memory(run.device)
     saved = checkpoint.load(context.trial_dir, context.log)
     if saved is None:
-        return run, meter, Position()
+        return run, meter, Position(), {}
     position, state = saved
     run.load_state(state["run"])
     meter.load_state(state["meter"])
     context.log(f"continues at epoch {position.epoch + 1}, step {position.step_in_epoch}")
-    return run, meter, position
+    return run, meter, position, state["metrics"]
 
 
 def _batch(run: Run, rows: np.ndarray, pixels: np.ndarray, epoch: int, meter: Meter) -> Batch:
@@ -111,8 +110,9 @@ def _batch(run: Run, rows: np.ndarray, pixels: np.ndarray, epoch: int, meter: Me
     return Batch(views, labels.to(run.device), torch.from_numpy(masks).to(run.device))
 
 
-def _save(run: Run, meter: Meter, position: Position) -> None:
-    checkpoint.save(run.context.trial_dir, position, {"run": run.state(), "meter": meter.state()})
+def _save(run: Run, meter: Meter, position: Position, metrics: dict[str, float]) -> None:
+    state = {"run": run.state(), "meter": meter.state(), "metrics": metrics}
+    checkpoint.save(run.context.trial_dir, position, state)
 
 
 def _due(epoch: int, config: TrainConfig) -> bool:

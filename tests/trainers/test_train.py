@@ -120,16 +120,20 @@ def test_resume_in_the_middle_of_an_epoch_is_bit_equal(method: str, tmp_path: Pa
     assert (broken / "encoder.safetensors").read_bytes() == (tmp_path / "whole" / "encoder.safetensors").read_bytes()
 
 
-def test_an_interrupted_generator_saves_its_epoch(tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("epochs_done", [1, 2])
+def test_an_interrupted_generator_saves_its_epoch(epochs_done: int, tmp_path: Path, cache: Path) -> None:
+    """Also after the last epoch, when only the evaluation is left."""
     context = RunContext(trial_dir=tmp_path, cache_dir=cache, threads=1)
     items = train(config(), context)
-    next(items)
+    for _ in range(epochs_done):
+        next(items)
     items.close()  # type: ignore[attr-defined]
     found = checkpoint.load(tmp_path, print)
     assert found is not None
-    assert found[0] == checkpoint.Position(1, 0)
-    reports, _ = run(config(), tmp_path, cache)
-    assert [report.epoch for report in reports] == [2]
+    assert found[0] == checkpoint.Position(epochs_done, 0)
+    reports, result = run(config(), tmp_path, cache)
+    assert [report.epoch for report in reports] == list(range(epochs_done + 1, 3))
+    assert "train/loss" in result.metrics
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
