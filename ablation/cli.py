@@ -141,13 +141,12 @@ def report(name: Name, store: StoreOption = None,
 @app.command(epilog="Example: ablation sync quickstart --tracking-uri http://127.0.0.1:5000")
 def sync(name: Name, store: StoreOption = None, tracking_uri: Tracking = None) -> None:
     """Bring MLflow up to date from the store; can be repeated, never duplicates."""
+    from ablation.results import load_study
     from ablation.store import Store
     from ablation.tracking import Mirror
 
-    opened = Store(store)
-    study = opened.study(name)
-    _require(study.exists, name, opened.studies())
-    Mirror(opened, study, tracking_uri).finish(study.path / "report")
+    study = load_study(name, store=store).store
+    Mirror(Store(store), study, tracking_uri).finish(study.path / "report")
     note(f"{name}: MLflow is up to date")
 
 
@@ -192,14 +191,6 @@ def metrics(format: FormatOption = Format.table) -> None:
     from ablation.listings import metric_rows
 
     emit(metric_rows(), format)
-
-
-def _require(exists: bool, name: str, names: list[str]) -> None:
-    from ablation.errors import NothingMatched
-    from trainers.config import suggest
-
-    if not exists:
-        raise NothingMatched(f"no study '{name}' in this store{suggest(name, names)}")
 
 
 def main() -> None:

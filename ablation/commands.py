@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ablation.console import Format, emit, note
+from ablation.console import Format, cell, emit, note
 from ablation.errors import SpecError
 
 if TYPE_CHECKING:
@@ -59,16 +59,15 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
     from ablation.results import load_study
     from ablation.store import Store, TrialState
 
-    opened = Store(store)
     if name is None:
+        opened = Store(store)
         rows = []
         for study in map(opened.study, opened.studies()):
             states = [study.read_state(key).state for key in study.planned_keys()]
             counts = {state.value: states.count(state) for state in TrialState}
             rows.append({"study": study.name, "trials": len(states), **counts, "driver": _driver(study)})
         return pd.DataFrame(rows, columns=["study", "trials", *(state.value for state in TrialState), "driver"])
-    load_study(name, store=store)  # says it when there is no such study
-    study = opened.study(name)
+    study = load_study(name, store=store).store
     rows = []
     for key in study.planned_keys():
         status = study.read_state(key)
@@ -98,8 +97,6 @@ def trial_rows(name: str, store: str | None, where: str | None, everything: bool
 
 def _short(frame: pd.DataFrame) -> pd.DataFrame:
     """The cell and the main scores; a column in which no trial has anything is left out."""
-    from ablation.console import cell
-
     columns = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
     return frame[[*CELL, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
 

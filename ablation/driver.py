@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.errors import PlanError, ServiceUnavailable
 from ablation.events import Event, OnEvent
+from ablation.ledger import STOPPED
 from ablation.store import Store, StudyStore, TrialState
 from ablation.tracking import BackgroundMirror, Mirror
 
@@ -266,8 +267,7 @@ def _settle(study: StudyStore, keys: list[str], begun: float) -> None:
     for key in keys:
         status = study.read_state(key)
         if status.state in (TrialState.RUNNING, TrialState.STALE) and (status.started or 0) >= begun:
-            study.update_state(key, state=TrialState.STOPPED, reason="stopped", finished=time.time(),
-                               message="interrupted; run again to continue")
+            study.update_state(key, finished=time.time(), **STOPPED)
 
 
 def _report(study: StudyStore, store: Store, tell: OnEvent) -> Path | None:

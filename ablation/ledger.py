@@ -8,15 +8,17 @@ import os
 import socket
 import threading
 import time
-import traceback
 from typing import Any
 
 from ablation.store import HEARTBEAT_SECONDS, StudyStore, TrialState, TrialStatus
 from trainers.records import EpochReport, TrainResult
 
+STOPPED: dict[str, Any] = {"state": TrialState.STOPPED, "reason": "stopped",
+                           "message": "interrupted; run again to continue"}
+
 
 class Ledger:
-    """Opens a trial as RUNNING, beats until ``close``. Usable without Ray."""
+    """Opens a trial as RUNNING and beats until it ends. Usable without Ray."""
 
     def __init__(self, store: StudyStore, key: str, epochs: int) -> None:
         self.store, self.key = store, key
@@ -52,14 +54,14 @@ class Ledger:
         self.store.write_result(self.key, dataclasses.asdict(result))
         self._close(TrialState.FINISHED, flags=tuple(result.flags))
 
-    def fail(self, reason: str, message: str, details: str | None = None) -> None:
-        self.store.write_error(self.key, details or traceback.format_exc())
+    def fail(self, reason: str, message: str, details: str) -> None:
+        self.store.write_error(self.key, details)
         self._close(TrialState.FAILED, reason=reason, message=message)
 
     def stop(self) -> None:
         """Leave an unfinished trial STOPPED; it continues from its checkpoint at the next run."""
         if self._status.state is TrialState.RUNNING:
-            self._close(TrialState.STOPPED, reason="stopped", message="interrupted; run again to continue")
+            self._close(**STOPPED)
 
     def _close(self, state: TrialState, **changes: Any) -> None:
         self._closed.set()

@@ -75,9 +75,13 @@ class Panel:
             return f"  {event.key}  epoch {event.epoch}/{self.epochs.get(event.key, '?')}  {event.text}"
         if event.kind in ("note", "warning"):
             return event.text if event.kind == "note" else f"warning: {event.text}"
-        count = f"[{self.num_before + len(self.done) + len(self.failed)}/{self.num_planned}]"
+        count = f"[{self.num_ended}/{self.num_planned}]"
         score = "" if event.score is None else f"  probe/auroc {event.score:.3f}"
         return f"{count} {event.kind:<8} {event.key}{score}  {event.text}".rstrip()
+
+    @property
+    def num_ended(self) -> int:
+        return self.num_before + len(self.done) + len(self.failed)
 
     def summary(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self.begun), 60)
@@ -86,10 +90,9 @@ class Panel:
 
     def render(self) -> Any:
         """The whole panel; 25 lines at most whatever the study's size."""
-        ended = self.num_before + len(self.done) + len(self.failed)
         head = Table.grid(padding=(0, 2))
-        head.add_row(Text(self.name, "bold"), ProgressBar(self.num_planned, ended, width=30),
-                     f"{ended}/{self.num_planned}", f"{len(self.failed)} failed", self._eta())
+        head.add_row(Text(self.name, "bold"), ProgressBar(self.num_planned, self.num_ended, width=30),
+                     f"{self.num_ended}/{self.num_planned}", f"{len(self.failed)} failed", self._eta())
         rows = Table.grid(padding=(0, 2))
         for key, (epoch, text) in list(self.running.items())[:MAX_RUNNING]:
             rows.add_row("", key, f"epoch {epoch}/{self.epochs.get(key, '?')}", text)

@@ -24,13 +24,11 @@ from trainers.config import (
     DataConfig,
     Imbalance,
     ImbalanceConfig,
-    OptimConfig,
     TrainConfig,
     decode,
-    default_batch_size,
     problems,
 )
-from trainers.recipes import recipe
+from trainers.recipes import resolve_train
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +134,9 @@ class _Planner:
                              subset=sections["imbalance"], train=sections["train"], evaluation=sections["evaluation"],
                              allow_tiny=self.allow_tiny)
         subset = self._subset(level, seed, config.subset)
-        config = dataclasses.replace(config, train=_resolved_train(config, subset))
+        # A key names the numbers themselves, whatever a later release recommends.
+        train = resolve_train(config.train, method, backbone, subset.num_images if subset else None)
+        config = dataclasses.replace(config, train=train)
         for problem in self._check(config, subset):
             self.problems[problem] = None
         return Trial(key=trial_key(config, self.index.digest), method=method, backbone=backbone, imbalance=level,
@@ -214,16 +214,6 @@ class _Planner:
         if evaluation not in self._checked:
             self._checked.add(evaluation)
             yield from _evaluation_problems(self.index, config)
-
-
-def _resolved_train(config: TrainConfig, subset: SubsetCounts | None) -> OptimConfig:
-    """Null fields filled in: a key then names the numbers themselves, whatever a later release recommends."""
-    rules = recipe(config.method, config.backbone)
-    names = ("optimizer", "lr", "weight_decay", "warmup_epochs", "clip_grad")
-    values = {name: getattr(rules, name) for name in names if getattr(config.train, name) is None}
-    if config.train.batch_size is None and subset:
-        values["batch_size"] = default_batch_size(subset.num_images)
-    return dataclasses.replace(config.train, **values)
 
 
 def _absolute(data: DataConfig) -> DataConfig:

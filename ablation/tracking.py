@@ -9,7 +9,6 @@ and ``ablation sync`` brings MLflow up to date after an outage.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from typing import Any
 
 from ablation.errors import ServiceUnavailable
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
+from trainers.data.atomic import locked
 
 # Before mlflow is imported: a dead server must cost seconds, not the four minutes of its default retries.
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -197,16 +197,14 @@ class BackgroundMirror:
         with self._lock:
             self._dirty.add(key)
 
-    def finish(self, report_dir: Path | None) -> bool:
-        """Last full copy. False (and one warning) when MLflow is away."""
+    def finish(self, report_dir: Path | None) -> None:
+        """Last full copy; one warning when MLflow is away."""
         self._ended.set()
         self._thread.join()
         try:
             self.mirror.finish(report_dir)
-            return True
         except ServiceUnavailable as error:
             self.warn(f"{error}; later: ablation sync {self.mirror.study.name}")
-            return False
 
     def _run(self) -> None:
         wait = 0.0
@@ -232,8 +230,6 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
         return 0
     port = port or _free_port()
     _require_free(port)
-    with _first_opening(uri):
-        pass
     artifacts = (store.root / "mlartifacts").as_uri()
     environment = DEFAULTS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(os.environ)
     server = subprocess.Popen(
@@ -241,8 +237,9 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
          "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], env=environment, stdout=subprocess.DEVNULL,
         start_new_session=True)  # a group of its own: MLflow leaves its workers behind when only it is ended
     try:
-        while server.poll() is None and not _answers(port):
-            time.sleep(0.2)
+        with _first_opening(uri):
+            while server.poll() is None and not _answers(port):
+                time.sleep(0.2)
         if server.poll() is None:
             say(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)")
         return 0 if server.wait() == 0 else 6
@@ -310,7 +307,5 @@ def _first_opening(uri: str) -> Iterator[None]:
         yield
         return
     path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(path.with_name(path.name + ".lock")):
         yield

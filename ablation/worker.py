@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from ablation.errors import StoreError
 from ablation.ledger import Ledger
 from ablation.store import StudyStore
-from trainers.config import ConfigError
+from trainers.config import ConfigError, TrainConfig
 from trainers.data.index import DataError
 from trainers.records import EpochReport, RunContext, TrainingError, TrainResult
 
@@ -60,7 +60,6 @@ class Rank:
     def open(self, job: Job, rendezvous: str | None, log: Callable[[str], None] = lambda line: None) -> None:
         """Join the process group at ``rendezvous`` (``tcp://host:port``; None = alone) and get ready to train."""
         from trainers import distributed
-        from trainers.config import TrainConfig
         from trainers.train import train
 
         self.close()

@@ -12,7 +12,7 @@ from torch import nn
 
 from trainers import distributed
 from trainers.backbones import build_backbone
-from trainers.config import ConfigError, TrainConfig, default_batch_size
+from trainers.config import ConfigError, TrainConfig
 from trainers.data.imbalance import Subset, select_evaluation_sets, select_subset
 from trainers.data.index import DataError
 from trainers.data.loader import OpenData, Prefetcher, Sampler, open_data
@@ -21,8 +21,8 @@ from trainers.evaluation.collect import Judge
 from trainers.machine import choose_device, choose_precision, prepare_process, seed_everything
 from trainers.methods import build_method, view_specs
 from trainers.methods.base import AbstractMethod
-from trainers.optim import Schedule, build_optimizer, build_schedule, resolve
-from trainers.recipes import Recipe, recipe
+from trainers.optim import Schedule, build_optimizer, build_schedule, merge
+from trainers.recipes import Recipe, recipe, resolve_train
 from trainers.records import RunContext
 from trainers.seeding import derive
 
@@ -76,17 +76,15 @@ def build(config: TrainConfig, context: RunContext) -> Run:
     data.cache.ensure(np.concatenate([subset.positions, *vars(sets).values()]), report=context.log)
     positions = data.cache.usable(subset.positions)
     usable = type(sets)(**{name: data.cache.usable(rows) for name, rows in vars(sets).items()})
-    if config.train.batch_size is None:
-        batch = default_batch_size(len(subset.positions))
-        config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch))
+    resolved = resolve_train(config.train, config.method, config.backbone, len(subset.positions))
+    config = dataclasses.replace(config, train=resolved)
     sampler = _sampler(config, context, positions)
 
     seed_everything(derive(config.seed, "init"), config.train.determinism)
     backbone = build_backbone(config.backbone, config.data.image_size)
     method = build_method(config.method, backbone, config.train.options).to(device)
-    method = distributed.convert_sync_batchnorm(method, device) if context.world_size > 1 else method
     ddp = distributed.wrap_ddp(method, device)
-    rules = resolve(config.train, recipe(config.method, backbone.kind))
+    rules = merge(config.train, recipe(config.method, config.backbone))
     dataset = data.dataset
     normalize = Normalization(dataset.mean, dataset.std) if config.data.normalize == "dataset" else Normalization()
     return Run(

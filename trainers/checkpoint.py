@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from trainers.data.atomic import replace_file
 
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -24,10 +27,7 @@ class Position:
 def save(folder: Path, position: Position, state: dict[str, Any]) -> None:
     """Write temp file, sync, rename: a kill at any moment leaves the old or the new file, never half a one."""
     target, temporary = folder / CURRENT, folder / "checkpoint.tmp"
-    with temporary.open("wb") as file:
-        torch.save({"position": vars(position), **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    replace_file(temporary, partial(torch.save, {"position": vars(position), **state}))
     if target.exists():
         os.replace(target, folder / PREVIOUS)
     os.replace(temporary, target)

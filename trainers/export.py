@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from trainers.backbones import Backbone, build_backbone
+from trainers.data.atomic import replace_file
 from trainers.data.index import DataError
 from trainers.data.views import Normalization, center_view
 
@@ -39,9 +39,8 @@ def save_encoder(path: Path, backbone: Backbone, normalize: Normalization) -> No
     """Write ``net.`` weights (timm's own names) and the facts to rebuild; atomically."""
     weights = {name: value.detach().cpu().contiguous() for name, value in backbone.net.state_dict().items()}
     facts = {"backbone": backbone.name, "image_size": backbone.image_size, "normalize": asdict(normalize)}
-    temporary = path.with_suffix(".tmp")
-    save_file(weights, temporary, metadata={"ablation": json.dumps(facts)})
-    os.replace(temporary, path)
+    content = save(weights, metadata={"ablation": json.dumps(facts)})
+    replace_file(path, lambda handle: handle.write(content), sync=False)
 
 
 def load_encoder(path: Path) -> Encoder:

@@ -21,6 +21,9 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.num_steps = 0
         self.begun = time.perf_counter()
@@ -29,10 +32,9 @@ class Meter:
 
     def update(self, output: StepOutput, progress: Progress, num_images: int) -> None:
         """Add one step. Raises ``TrainingError('diverged')`` on all ranks when the joint loss is not finite."""
-        values = {"loss": output.loss.detach(), "feature_std": feature_std(output.features), **output.metrics}
-        for name, value in values.items():
-            joint = distributed.all_reduce_mean(value.detach().double())
-            self.sums[name] = self.sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device)) + joint
+        values = {"loss": output.loss, "feature_std": feature_std(output.features), **output.metrics}
+        joint = distributed.all_reduce_mean(torch.stack([value.detach().double() for value in values.values()]))
+        self.sums = {name: self.sums.get(name, 0.0) + mean for name, mean in zip(values, joint, strict=True)}
         self.num_steps += 1
         self.num_images += num_images
         # Reading a value waits for the device; a sum stays non-finite, so looking now and then is enough there.
@@ -51,7 +53,7 @@ class Meter:
         means = {f"train/{name}": (total / self.num_steps).item() for name, total in self.sums.items()}
         means |= {"train/lr": lr, "train/images_per_second": self.num_images / seconds,
                   "train/data_wait": self.seconds_data / seconds}
-        self.__init__(self.device)  # type: ignore[misc]
+        self._start_epoch()
         return means
 
     def state(self) -> dict[str, object]:

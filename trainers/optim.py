@@ -13,7 +13,7 @@ from torch import nn
 
 from trainers.config import OptimConfig
 from trainers.methods.base import AbstractMethod
-from trainers.recipes import Recipe
+from trainers.recipes import FIELDS, Recipe
 
 LARS_TRUST = 0.02  # solo-learn's eta; its issue 109 keeps 0.001 for ImageNet
 
@@ -54,12 +54,10 @@ def cosine(step: int, total_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total_steps))))
 
 
-def resolve(train: OptimConfig, recipe: Recipe) -> Recipe:
-    """The recipe with the fields that the study file sets put over it."""
-    names = ("optimizer", "lr", "weight_decay", "warmup_epochs", "clip_grad")
-    changes: dict[str, Any] = {name: getattr(train, name) for name in names}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    if changes.get("weight_decay", recipe.weight_decay) != recipe.weight_decay:
+def merge(train: OptimConfig, recipe: Recipe) -> Recipe:
+    """The recipe with the fields of a resolved ``train`` put over it; another weight decay than its own is constant."""
+    changes: dict[str, Any] = {name: getattr(train, name) for name in FIELDS}
+    if train.weight_decay != recipe.weight_decay:
         changes["weight_decay_end"] = None
     return dataclasses.replace(recipe, **changes)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainers.build import Run
+from trainers.data.atomic import replace_file
 from trainers.evaluation.contact_sheet import write_contact_sheet
 from trainers.evaluation.evaluate import EvalReport, evaluate
 from trainers.evaluation.label_free import RANKME_CONVENTION
@@ -46,8 +46,8 @@ def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResul
     """Score the finished run and write its files. ``last_epoch``: its means."""
     report = score(run)
     folder = run.context.trial_dir
-    write_parquet(folder / "scores.parquet", _scores(run, report))
-    write_parquet(folder / "manifest.parquet", _manifest(run))
+    for name, table in (("scores", _scores(run, report)), ("manifest", _manifest(run))):
+        replace_file(folder / f"{name}.parquet", partial(pq.write_table, table), sync=False)
     test = run.judge.sets.test
     write_contact_sheet(folder / "contact_sheet.png", run.data, test, report.scores["score_probe"][-len(test):])
     timer.mark("evaluate")
@@ -87,9 +87,3 @@ def _manifest(run: Run) -> pa.Table:
     index, positions = run.data.dataset.index, run.sampler.positions
     return pa.table({"image_id": index.ids[positions].tolist(), "label": index.labels[positions],
                      "defect_type": index.defect_types[positions].tolist()})
-
-
-def write_parquet(path: Path, table: pa.Table) -> None:
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from trainers.config import ConfigError, suggest
+from trainers.config import ConfigError, OptimConfig, default_batch_size, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,6 @@ class Recipe:
     """Cosine from ``weight_decay`` to this over the run; null = constant."""
     source: str
     """Where the values come from."""
-
-    def replace(self, **changes: Any) -> Recipe:
-        """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)
 
 
 _OWN = "docs/results/recipes.md: AdamW 3e-3, 0.05 against SGD 0.06 and LARS on short budgets"
@@ -77,6 +73,19 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("supervised", "vit"): _adamw("DeiT (arXiv:2012.12877): AdamW 5e-4 per 512, 0.05; twice that for short "
                                   "runs; clip 1", lr=1e-3, clip_grad=1.0, betas=(0.9, 0.999)),
 }
+
+
+FIELDS = ("optimizer", "lr", "weight_decay", "warmup_epochs", "clip_grad")
+"""What a study file may set instead of the recipe."""
+
+
+def resolve_train(train: OptimConfig, method: str, backbone: str, num_images: int | None) -> OptimConfig:
+    """``train`` with its null fields filled in: the recipe's, and the default batch for ``num_images`` if known."""
+    rules = recipe(method, backbone)
+    values = {name: getattr(rules, name) for name in FIELDS if getattr(train, name) is None}
+    if train.batch_size is None and num_images is not None:
+        values["batch_size"] = default_batch_size(num_images)
+    return dataclasses.replace(train, **values)
 
 
 def recipe(method: str, backbone: str) -> Recipe:

@@ -74,7 +74,17 @@ def select_subset(index: Index, level: Imbalance, seed: int, config: ImbalanceCo
 
 
 def select_evaluation_sets(index: Index, config: EvaluationConfig) -> EvaluationSets:
-    """Validation, test, fixed labelled and level-free images. Raises ``DataError`` where the hold-out lacks a class."""
+    """Validation, test, fixed labelled and level-free images. Raises ``DataError`` where the hold-out lacks a class.
+
+    Computed once per index and configuration: on all of Sewer-ML it takes seconds, and every trial asks.
+    """
+    if config not in index.memo:
+        index.memo[config] = _evaluation_sets(index, config)
+    sets: EvaluationSets = index.memo[config]
+    return sets
+
+
+def _evaluation_sets(index: Index, config: EvaluationConfig) -> EvaluationSets:
     validation, test = _hold_outs(index)
     train = index.where("train")
     return EvaluationSets(
@@ -91,9 +101,10 @@ def _ordered(index: Index, positions: np.ndarray, salt: str) -> np.ndarray:
 
 def _class_order(index: Index, label: int, seed: int) -> np.ndarray:
     """Train positions of a class in the order of a seed; hashed once, since every level takes a prefix of it."""
-    if (label, seed) not in index.orders:
-        index.orders[label, seed] = _ordered(index, index.where("train", label), str(seed))
-    return index.orders[label, seed]
+    if (label, seed) not in index.memo:
+        index.memo[label, seed] = _ordered(index, index.where("train", label), str(seed))
+    order: np.ndarray = index.memo[label, seed]
+    return order
 
 
 def _available(index: Index) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -58,8 +58,8 @@ class Index:
         return np.flatnonzero(mask)
 
     @cached_property
-    def orders(self) -> dict[tuple[int, int], np.ndarray]:
-        """Kept for ``trainers.data.imbalance``: (label, seed) -> train positions in hash order, for all levels."""
+    def memo(self) -> dict[Hashable, Any]:
+        """What ``trainers.data.imbalance`` keeps here, since all trials of a process ask for it again."""
         return {}
 
     @cached_property

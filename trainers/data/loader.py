@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,27 +66,34 @@ class Sampler:
         return [self.positions[row[start:start + share]] for row in steps[first_step:]]
 
 
+def read_ahead(gather: Callable[[np.ndarray], np.ndarray], batches: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """``gather`` of each batch of positions, in order; the next one is read while the caller works on the present."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="gather") as reader:
+        upcoming = [reader.submit(gather, batch) for batch in batches[:1]]
+        for batch in batches[1:]:
+            upcoming.append(reader.submit(gather, batch))
+            yield upcoming.pop(0).result()
+        for last in upcoming:
+            yield last.result()
+
+
 class Prefetcher:
-    """Gathers the next batch's pixels while the present one trains."""
+    """Pixels of one batch after the other, and how long the loop stood still for them."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
         self._waited = 0.0
 
     def take_waited(self) -> float:
-        """Seconds the loop stood still for pixels since the last call."""
+        """Seconds waited since the last call."""
         waited, self._waited = self._waited, 0.0
         return waited
 
     def stream(self, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield (positions (B,), pixels (B, 3, S, S) uint8) in order."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="gather") as pool:
-            ahead = pool.submit(self.cache.gather, batches[0]) if batches else None
-            for number, positions in enumerate(batches):
-                begun = time.perf_counter()
-                assert ahead is not None
-                pixels = ahead.result()
-                self._waited += time.perf_counter() - begun
-                following = number + 1 < len(batches)
-                ahead = pool.submit(self.cache.gather, batches[number + 1]) if following else None
-                yield positions, pixels
+        pixels = read_ahead(self.cache.gather, batches)
+        for positions in batches:
+            begun = time.perf_counter()
+            gathered = next(pixels)
+            self._waited += time.perf_counter() - begun
+            yield positions, gathered

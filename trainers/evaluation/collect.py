@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from trainers.backbones import build_backbone
 from trainers.config import TrainConfig
+from trainers.data.atomic import replace_file
 from trainers.data.imbalance import EvaluationSets
 from trainers.data.loader import OpenData
 from trainers.data.views import Normalization
@@ -77,9 +77,7 @@ class Judge:
                        for positions in (self.train, self.sets.test))
         score = random_init_score(train, test, self.config.evaluation, self.config.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(score))
-        os.replace(temporary, path)
+        replace_file(path, lambda handle: handle.write(json.dumps(score).encode()), sync=False)
         return score
 
     def _feature_set(self, features: np.ndarray, positions: np.ndarray,

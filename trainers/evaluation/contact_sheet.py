@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from trainers.data.atomic import replace_file
 from trainers.data.loader import OpenData
 
 COLUMNS, ROWS, SIDE, FRAME = 8, 4, 64, 4
@@ -29,6 +30,4 @@ def write_contact_sheet(path: Path, data: OpenData, positions: np.ndarray, score
         color = DEFECT if data.dataset.index.labels[position] == 1 else NORMAL
         row, column = divmod(place, COLUMNS)
         sheet.paste(ImageOps.expand(picture, FRAME, color), (column * cell, row * cell))
-    temporary = path.with_suffix(".tmp")
-    sheet.save(temporary, format="PNG")
-    os.replace(temporary, path)
+    replace_file(path, partial(sheet.save, format="PNG"), sync=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainers.data.loader import read_ahead
 from trainers.data.views import Normalization, center_view
 
 
@@ -47,7 +47,8 @@ def extract(
     reduced = precision != torch.float32
     outputs = []
     with frozen(*modules), torch.autocast(device.type, dtype=precision if reduced else None, enabled=reduced):
-        for images in _batches(gather, positions, batch_size):
+        chunks = [positions[start:start + batch_size] for start in range(0, len(positions), batch_size)]
+        for images in read_ahead(gather, chunks):
             with torch.autocast(device.type, enabled=False):  # the resize is exact in float32 only
                 view = center_view(torch.from_numpy(images).to(device), size, normalize)
             outputs.append(encode(view).float().cpu())
@@ -60,16 +61,3 @@ def embed(head: Callable[[Tensor], Tensor], features: np.ndarray, device: torch.
     with torch.inference_mode():
         chunks = (torch.from_numpy(features[i:i + batch_size]) for i in range(0, len(features), batch_size))
         return torch.cat([head(chunk.to(device)).float().cpu() for chunk in chunks]).numpy()
-
-
-def _batches(gather: Callable[[np.ndarray], np.ndarray], positions: np.ndarray,
-             batch_size: int) -> Iterator[np.ndarray]:
-    """Gathered batches; the next one is read while the current one is encoded."""
-    chunks = [positions[start:start + batch_size] for start in range(0, len(positions), batch_size)]
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = [reader.submit(gather, chunk) for chunk in chunks[:1]]
-        for chunk in chunks[1:]:
-            upcoming.append(reader.submit(gather, chunk))
-            yield upcoming.pop(0).result()
-        for last in upcoming:
-            yield last.result()
