@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.config import ConfigError, suggest
+from trainers.convolution import use_matrix_products
 
 SMALL_IMAGE = 112
 SMALL_GRID = 8
@@ -99,6 +100,7 @@ class Backbone(nn.Module):
         self.feature_dim = int(cast(Any, self.net).num_features)
         if self.kind == "resnet":
             self.net.to(memory_format=torch.channels_last)
+            use_matrix_products(self.net)
         if self.kind == "other":
             self.feature_dim = self._probe_width()
 

@@ -90,9 +90,9 @@ def parameter_groups(method: AbstractMethod, weight_decay: float) -> list[dict[s
 def build_optimizer(method: AbstractMethod, recipe: Recipe) -> torch.optim.Optimizer:
     groups = parameter_groups(method, recipe.weight_decay)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, foreach=True)
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, foreach=True)
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, fused=True)
     # timm's LARS adapts only groups that decay: biases and norms take the plain learning rate.
     lars: torch.optim.Optimizer = Lars(groups, lr=recipe.lr, momentum=recipe.momentum, trust_coeff=LARS_TRUST,
                                        trust_clip=True)

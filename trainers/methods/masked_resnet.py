@@ -28,7 +28,7 @@ def require_plain_resnet(backbone: Backbone, method: str) -> None:
         plain = type(block) in (BasicBlock, Bottleneck) and block.se is None and block.drop_path is None
         plain = plain and isinstance(block.bn1, _BatchNorm) and isinstance(block.aa, nn.Identity)
         shortcut = block.downsample
-        if not plain or (shortcut is not None and [type(m) for m in shortcut][:1] != [nn.Conv2d]):
+        if not plain or (shortcut is not None and not isinstance(shortcut[0], nn.Conv2d)):
             raise ConfigError("backbone", f"{method} needs a plain ResNet (resnet18, resnet34, resnet50 …), "
                                           f"not {backbone.name}")
 
