@@ -47,7 +47,7 @@ class Ledger:
         if any(record["step"] >= report.step for record in history):
             self.store.truncate_history(self.key, report.step - 1)
         self.store.append_history(self.key, dataclasses.asdict(report))
-        self._change(epoch=report.epoch, heartbeat=time.time())
+        self._change(epoch=report.epoch, heartbeat=time.time(), flags=tuple(report.flags))
 
     def finish(self, result: TrainResult) -> None:
         """The result first: from then on the trial is FINISHED, whatever happens to this process."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainers import distributed
 from trainers.backbones import build_backbone
@@ -52,6 +52,14 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         return self.sampler.steps_per_epoch
+
+    def clip_gradients(self) -> Tensor:
+        """Scale the gradient down to the recipe's largest norm, 0 = never; its norm before that."""
+        parameters = [p for p in self.method.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+        if self.recipe.clip_grad > 0:
+            nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_grad, norm, foreach=True)
+        return norm
 
     def state(self) -> dict[str, Any]:
         """All that changes while training; schedules, order and views are functions of the step."""

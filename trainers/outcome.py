@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainers.build import Run
+from trainers.collapse import collapse_flags
 from trainers.data.atomic import replace_file
 from trainers.evaluation.contact_sheet import write_contact_sheet
 from trainers.evaluation.evaluate import EvalReport, evaluate
 from trainers.evaluation.label_free import RANKME_CONVENTION
 from trainers.machine import peak_memory_mb
-from trainers.meter import COLLAPSED_STD
 from trainers.provenance import describe
 from trainers.records import TrainResult
 
@@ -56,10 +56,9 @@ def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResul
     metrics["memory/peak_mb"] = peak_memory_mb(run.device)
     metrics = {key: float(value) for key, value in metrics.items() if math.isfinite(value)}
     assert len(metrics) <= MAX_KEYS, sorted(metrics)
-    collapsed = last_epoch["train/feature_std"] < COLLAPSED_STD
     return TrainResult(
         metrics=metrics, epochs=run.config.train.epochs, steps=run.config.train.epochs * run.steps_per_epoch,
-        provenance=_provenance(run, report), flags=["collapsed"] if collapsed else [])
+        provenance=_provenance(run, report), flags=collapse_flags(last_epoch | metrics))
 
 
 def _provenance(run: Run, report: EvalReport) -> dict[str, object]:

@@ -58,6 +58,8 @@ class EpochReport:
     time: float
     """Unix seconds when the epoch ended; MLflow points reuse it, so that a replay adds nothing."""
     metrics: dict[str, float]
+    flags: list[str] = field(default_factory=list)
+    """``collapsed`` and by which sign, see ``trainers.collapse``."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class TrainResult:
     steps: int
     provenance: dict[str, Any]
     flags: list[str] = field(default_factory=list)
-    """E.g. ``collapsed``."""
+    """As in ``EpochReport``, of the end."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from trainers import checkpoint
 from trainers.build import Run, build
 from trainers.checkpoint import Position
+from trainers.collapse import collapse_flags
 from trainers.config import TrainConfig
 from trainers.data.views import augment
 from trainers.export import save_encoder
@@ -34,7 +35,8 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
     checkpoint in ``context.trial_dir`` if there is one, and then ends with the numbers of an undisturbed run. At
     equal global batch the number of ranks changes them by rounding only.
 
-    Raises ``ConfigError`` or ``DataError`` before any training, ``TrainingError('diverged')`` at a non-finite loss.
+    Raises ``ConfigError`` or ``DataError`` before any training, ``TrainingError('diverged')`` at a loss or gradient
+    that is not finite.
     """
     timer = Timer()
     run, meter, start, metrics = _begin(config, context)
@@ -53,23 +55,21 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
             with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == torch.bfloat16):
                 output = run.ddp(batch, progress)
             output.loss.backward()
-            if run.recipe.clip_grad > 0:
-                torch.nn.utils.clip_grad_norm_(run.method.parameters(), run.recipe.clip_grad)
+            meter.update(output, run.clip_gradients(), progress, num_images=run.sampler.batch_size)
             run.method.before_step(progress)
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
             run.method.after_step(progress)
-            meter.update(output, progress, num_images=run.sampler.batch_size)
 
             if context.rank == 0 and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 _save(run, meter, Position(epoch, number + 1), metrics)
                 saved_at = time.monotonic()
 
-        metrics = meter.finish((epoch + 1) * steps, lr=run.schedule.lr((epoch + 1) * steps - 1))
+        metrics = meter.finish(lr=run.schedule.lr((epoch + 1) * steps - 1))
         if context.rank == 0 and _due(epoch, config):
             metrics |= score(run).metrics
         try:
-            yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics)
+            yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics, collapse_flags(metrics))
         except GeneratorExit:  # the caller stops here: what is trained is kept
             if context.rank == 0:
                 _save(run, meter, Position(epoch + 1), metrics)
@@ -93,6 +93,7 @@ def _begin(config: TrainConfig, context: RunContext) -> tuple[Run, Meter, Positi
     position, state = saved
     run.load_state(state["run"])
     meter.load_state(state["meter"])
+    meter.last_good = position
     context.log(f"continues at epoch {position.epoch + 1}, step {position.step_in_epoch}")
     return run, meter, position, state["metrics"]
 
@@ -111,8 +112,10 @@ def _batch(run: Run, rows: np.ndarray, pixels: np.ndarray, epoch: int, meter: Me
 
 
 def _save(run: Run, meter: Meter, position: Position, metrics: dict[str, float]) -> None:
+    meter.guard()
     state = {"run": run.state(), "meter": meter.state(), "metrics": metrics}
     checkpoint.save(run.context.trial_dir, position, state)
+    meter.last_good = position
 
 
 def _due(epoch: int, config: TrainConfig) -> bool:

@@ -14,9 +14,9 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from trainers.backbones import SMALL_IMAGE, Backbone
+from trainers.collapse import entropy_share
 from trainers.data.views import ViewSpec
 from trainers.distributed import all_reduce_mean
 from trainers.methods.augmentations import asymmetric_view, asymmetric_views, check_options
@@ -129,7 +129,7 @@ class DINO(AbstractMethod):
         warm = min(1.0, progress.fraction / config.teacher_warmup) if config.teacher_warmup > 0 else 1.0
         temperature = config.teacher_temperature + warm * (config.teacher_temperature_end - config.teacher_temperature)
         loss = dino_loss(student, teacher, self.center, config.student_temperature, temperature)
-        entropy = teacher_entropy(teacher, self.center, temperature)
+        entropy = entropy_share((teacher.float() - self.center) / temperature)
         if self.training:
             self._update_center(teacher)
         return StepOutput(loss, features.detach(), {"teacher_entropy": entropy})
@@ -153,11 +153,3 @@ class DINO(AbstractMethod):
 
     def embed(self, features: Tensor) -> Tensor:
         return self.teacher_head.embed(features)
-
-
-@torch.no_grad()
-@in_float32
-def teacher_entropy(teacher: Tensor, center: Tensor, temperature: float) -> Tensor:
-    """Mean entropy of the teacher's assignments, nats. Near ln K or near 0 for long: collapse."""
-    log_probabilities = F.log_softmax((teacher - center) / temperature, dim=-1)
-    return -(log_probabilities.exp() * log_probabilities).sum(-1).mean()

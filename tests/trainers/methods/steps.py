@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import nn
 
 from trainers.backbones import build_backbone
-from trainers.methods import build_method, view_specs
+from trainers.methods import METHODS, build_method, view_specs
 from trainers.methods.base import AbstractMethod
 from trainers.records import Batch, Progress
 
-SIZE, BATCH = 32, 8
+SIZE, BATCH = 32, 6
 BACKBONE_NAMES = ("resnet18", "vit_tiny")
 MIDWAY = Progress(step=50, total_steps=100, epoch=10, total_epochs=20)
-SMALL: dict[str, dict[str, float]] = {
-    "simclr": {"hidden_dim": 64, "projection_dim": 32},
-    "barlow_twins": {"hidden_dim": 64, "projection_dim": 32},
-    "byol": {"hidden_dim": 64, "projection_dim": 32},
-    "dino": {"hidden_dim": 64, "bottleneck_dim": 32, "num_prototypes": 48, "num_local_crops": 2},
-    "mae": {"decoder_dim": 32, "decoder_depth": 1},
-    "mae_dense": {"decoder_dim": 32, "decoder_depth": 1},
-    "supervised": {},
-}
-"""Options that make heads small."""
+SMALL = {"hidden_dim": 64, "projection_dim": 32, "bottleneck_dim": 32, "num_prototypes": 48, "num_local_crops": 2,
+         "decoder_dim": 32, "decoder_depth": 1}
+"""Options that make heads small; each method takes those that it has."""
+
+
+def options(name: str) -> dict[str, int]:
+    known = {field.name for field in dataclasses.fields(METHODS[name].Config)}
+    return {key: value for key, value in SMALL.items() if key in known}
 
 
 def tiny_method(name: str, backbone: str, dtype: torch.dtype = torch.float32) -> AbstractMethod:
     """Seeded, with no residual branch switched off: timm starts them with gain 0, which hides gradients behind it."""
     torch.manual_seed(0)
-    method = build_method(name, build_backbone(backbone, SIZE), SMALL[name]).to(dtype).train()
+    method = build_method(name, build_backbone(backbone, SIZE), options(name)).to(dtype).train()
     with torch.no_grad():
         for module in method.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
@@ -36,13 +36,13 @@ def tiny_method(name: str, backbone: str, dtype: torch.dtype = torch.float32) ->
     return method
 
 
-def tiny_batch(name: str, dtype: torch.dtype = torch.float32) -> Batch:
+def tiny_batch(name: str, dtype: torch.dtype = torch.float32, size: int = BATCH) -> Batch:
     generator = torch.Generator().manual_seed(1)
     return Batch(
         views=[
-            torch.randn(BATCH, 3, spec.size, spec.size, generator=generator, dtype=torch.float64).to(dtype)
-            for spec in view_specs(name, SMALL[name], SIZE)
+            torch.randn(size, 3, spec.size, spec.size, generator=generator, dtype=torch.float64).to(dtype)
+            for spec in view_specs(name, options(name), SIZE)
         ],
-        labels=torch.tensor([1, 0, 0, 0, 1, 1, 0, 1]),
-        keys=torch.randint(-(2**62), 2**62, (BATCH,), generator=generator),
+        labels=torch.tensor([1, 0, 0, 0, 1, 1]).repeat(size // BATCH),
+        keys=torch.randint(-(2**62), 2**62, (size,), generator=generator),
     )

@@ -1,9 +1,8 @@
-"""What every method promises on both backbones, plus the special promises of a few."""
+"""The special promises of some methods; what all promise is in tests/conformance."""
+
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
 from typing import cast
 
 import pytest
@@ -11,88 +10,15 @@ import torch
 from timm.models.resnet import ResNet
 from torch import Tensor
 
-from tests.trainers.methods.steps import BACKBONE_NAMES, BATCH, MIDWAY, SIZE, tiny_batch, tiny_method
-from trainers.backbones import build_backbone, timm_model
+from tests.trainers.methods.steps import BATCH, MIDWAY, tiny_batch, tiny_method
+from trainers.backbones import build_backbone
 from trainers.config import ConfigError
-from trainers.methods import METHODS, build_method, view_specs
-from trainers.methods.base import AbstractMethod
+from trainers.methods import build_method, view_specs
 from trainers.methods.byol import BYOL
 from trainers.methods.dino import DINO
 from trainers.methods.ema import ema_momentum
-from trainers.names import METHOD_NAMES
-from trainers.recipes import RECIPES, recipe
-from trainers.records import Progress, StepOutput
-
-
-@dataclass
-class Step:
-    """A method after one forward and backward pass under bf16 autocast."""
-
-    name: str
-    backbone: str
-    method: AbstractMethod
-    output: StepOutput
-
-
-@pytest.fixture(scope="module", params=itertools.product(METHODS, BACKBONE_NAMES), ids="-".join)
-def step(request: pytest.FixtureRequest) -> Step:
-    name, backbone = request.param
-    method = tiny_method(name, backbone)
-    with torch.autocast("cpu", torch.bfloat16):
-        output = method(tiny_batch(name), MIDWAY)
-    output.loss.backward()
-    return Step(name, backbone, method, output)
-
-
-def test_loss_is_a_finite_float32_scalar_under_bf16(step: Step) -> None:
-    assert step.output.loss.shape == ()
-    assert step.output.loss.dtype == torch.float32
-    assert torch.isfinite(step.output.loss)
-    assert all(not value.requires_grad and value.shape == () for value in step.output.metrics.values())
-
-
-def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(step: Step) -> None:
-    for name, parameter in step.method.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, name
-            assert parameter.grad.any(), name
-        else:
-            assert parameter.grad is None, name
-
-
-def test_features_and_embedding_have_the_backbones_width(step: Step) -> None:
-    width = {"resnet18": 512, "vit_tiny": 192}[step.backbone]
-    assert step.output.features.shape[1] == width
-    assert not step.output.features.requires_grad
-    step.method.eval()
-    with torch.no_grad():
-        features = step.method.encoder(torch.randn(3, 3, SIZE, SIZE))
-        embedding = step.method.embed(features)
-    step.method.train()
-    assert features.shape == (3, width)
-    assert embedding.shape[0] == 3
-    assert embedding.dim() == 2
-    assert torch.isfinite(embedding).all()
-
-
-def test_encoder_loads_strictly_into_timm(step: Step) -> None:
-    timm_model(step.backbone, SIZE).load_state_dict(step.method.encoder.net.state_dict(), strict=True)
-
-
-def test_no_decay_names_real_parameters(step: Step) -> None:
-    assert set(step.method.no_decay()) <= {name for name, _ in step.method.named_parameters()}
-
-
-def test_a_method_needs_one_file_one_line_and_its_recipes() -> None:
-    assert tuple(METHODS) == METHOD_NAMES
-    assert list(RECIPES) == [(name, kind) for kind in ("resnet", "vit") for name in METHODS]
-    for name, method in METHODS.items():
-        assert method.summary
-        assert "\n" not in method.summary
-        assert method.family in ("joint-embedding", "reconstruction", "supervised")
-        assert method.uses_labels == (name == "supervised")
-        assert recipe(name, "other") == recipe(name, "vit")
-        assert recipe(name, "resnet18") == recipe(name, "resnet")
+from trainers.recipes import recipe
+from trainers.records import Progress
 
 
 @pytest.mark.parametrize("size", [32, 64, 112, 128, 160, 224])

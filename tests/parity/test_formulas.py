@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainers.collapse import entropy_share
 from trainers.methods.barlow_twins import EPS, barlow_twins_loss
 from trainers.methods.byol import byol_loss
-from trainers.methods.dino import dino_loss, teacher_entropy
+from trainers.methods.dino import dino_loss
 from trainers.methods.masking import masked_pixel_loss, patchify
 from trainers.methods.simclr import nt_xent
 from trainers.methods.supervised import weighted_bce
@@ -73,8 +74,10 @@ def test_dino_averages_all_pairs_but_the_same_view() -> None:
     assert dino_loss(student, teacher, center, 0.1, 0.04).item() == pytest.approx(total / pairs, rel=1e-12)
 
 
-def test_teacher_entropy_is_ln_k_for_a_uniform_teacher() -> None:
-    assert teacher_entropy(torch.zeros(2, 3, K), torch.zeros(K), 0.04).item() == pytest.approx(math.log(K))
+def test_entropy_share_by_hand() -> None:
+    assert entropy_share(torch.zeros(2, 3, K)).item() == pytest.approx(1)
+    assert entropy_share(torch.tensor([[0.0, 0.0, -1e9, -1e9]])).item() == pytest.approx(0.5)  # ln 2 of ln 4
+    assert entropy_share(torch.tensor([[1e4, 0.0, 0.0]])).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_masked_pixel_loss_standardises_each_hidden_cell_with_sample_variance() -> None:
