@@ -25,6 +25,14 @@ def write(name: str, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def facts_line() -> str:
+    """Commit, versions and machine in one line of prose."""
+    facts = describe(torch.device("cpu"))
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("torch", "torchvision", "timm", "numpy", "scikit-learn"))
+    return (f"Commit {facts['code']}; Python {facts['python']}, {versions}; {len(os.sched_getaffinity(0))} cores, "
+            f"{torch.backends.cpu.get_cpu_capability()}; {time.strftime('%Y-%m-%d')}.")
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Aligned text."""
     cells = [list(rows[0])] + [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainers.config import ConfigError, OptimConfig, default_batch_size, suggest
+from trainers.names import METHOD_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,12 @@ RECIPES: dict[tuple[str, str], Recipe] = {
 }
 
 
+GENERIC: dict[str, Recipe] = {
+    "resnet": _adamw("generic: the AdamW setting that most methods here share", lr=3e-3),
+    "vit": _adamw("generic: the AdamW setting that most methods here share", lr=1e-3),
+}
+"""Where a new method starts until it has a recipe."""
+
 FIELDS = ("optimizer", "lr", "weight_decay", "warmup_epochs", "clip_grad")
 """What a study file may set instead of the recipe."""
 
@@ -91,10 +98,10 @@ def resolve_train(train: OptimConfig, method: str, backbone: str, num_images: in
 def recipe(method: str, backbone: str) -> Recipe:
     """The defaults of a method on a backbone: a ``Backbone.kind`` (``resnet``, ``vit``, ``other``) or a timm name.
 
-    Other kinds take the AdamW settings of the ViT. Raises ``ConfigError`` for an unknown method.
+    Other kinds take the AdamW settings of the ViT; a method without a recipe of its own takes ``GENERIC``. Raises
+    ``ConfigError`` for an unknown method.
     """
+    if method not in METHOD_NAMES:
+        raise ConfigError("grid.method", f"unknown method '{method}'{suggest(method, METHOD_NAMES)}")
     kind = "resnet" if backbone.startswith("resnet") else "vit"
-    if (method, kind) not in RECIPES:
-        known = list(dict.fromkeys(name for name, _ in RECIPES))
-        raise ConfigError("method", f"no recipe for '{method}'{suggest(method, known)}")
-    return RECIPES[method, kind]
+    return RECIPES.get((method, kind), GENERIC[kind])

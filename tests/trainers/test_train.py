@@ -89,37 +89,6 @@ def test_the_same_configuration_gives_the_same_numbers(tmp_path: Path, cache: Pa
            {k: v for k, v in again.metrics.items() if k.startswith(("probe", "label"))}
 
 
-@pytest.mark.parametrize("method", ["simclr", "byol", "dino"])
-def test_resume_in_the_middle_of_an_epoch_is_bit_equal(method: str, tmp_path: Path, cache: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process killed right after a checkpoint in mid-epoch ends with the numbers of an undisturbed one."""
-    wanted = config(method=method)
-    whole, result = run(wanted, tmp_path / "whole", cache)
-
-    class Killed(BaseException):
-        """Stands for SIGKILL: nothing of the run's own clean-up may be needed."""
-
-    saved = checkpoint.save
-
-    def save_and_die(folder: Path, position: checkpoint.Position, state: dict[str, Any]) -> None:
-        saved(folder, position, state)
-        if (position.epoch, position.step_in_epoch) == (1, 2):
-            raise Killed
-
-    monkeypatch.setattr("trainers.train.CHECKPOINT_SECONDS", -1.0)
-    monkeypatch.setattr(checkpoint, "save", save_and_die)
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    with pytest.raises(Killed):
-        run(wanted, broken, cache)
-    monkeypatch.setattr(checkpoint, "save", saved)
-    resumed, final = run(wanted, broken, cache)
-    assert [report.epoch for report in resumed] == [2]
-    assert numbers(resumed[-1]) == numbers(whole[-1])
-    assert final.metrics["probe/auroc"] == result.metrics["probe/auroc"]
-    assert (broken / "encoder.safetensors").read_bytes() == (tmp_path / "whole" / "encoder.safetensors").read_bytes()
-
-
 @pytest.mark.parametrize("epochs_done", [1, 2])
 def test_an_interrupted_generator_saves_its_epoch(epochs_done: int, tmp_path: Path, cache: Path) -> None:
     """Also after the last epoch, when only the evaluation is left."""

@@ -82,12 +82,13 @@ class Normalization:
 def augment(images: Tensor, keys: np.ndarray, specs: list[ViewSpec], normalize: Normalization) -> list[Tensor]:
     """Draw one view per spec from uint8 ``images`` (B, 3, S, S); ``keys`` (B,) uint64, one per (seed, epoch, image).
 
-    Returns V normalised float32 tensors (B, 3, s_v, s_v), channels-last in memory.
+    Returns V normalised tensors (B, 3, s_v, s_v) of torch's default float type, channels-last in memory.
     """
-    pixels = images.float().div_(255.0)
+    dtype = torch.get_default_dtype()
+    pixels = images.to(dtype).div_(255.0)
     views = []
     for number, spec in enumerate(specs):
-        draw = _Draw(torch.from_numpy(uniforms(keys, number, PARAMETERS)).to(images.device))
+        draw = _Draw(torch.from_numpy(uniforms(keys, number, PARAMETERS)).to(images.device, dtype))
         views.append(normalize(_view(pixels, draw, spec)))
     return views
 

@@ -2,7 +2,7 @@
 
 Paper: Zbontar et al. 2021, arXiv:2103.03230. Author code: facebookresearch/barlowtwins.
 Different here: mean, variance and correlation are those of the joint batch of all ranks, with gradients through the
-sums (the author code loses a factor 1/N there; no peer is exact); head 1024 wide instead of 8192.
+sums (the author code loses a factor 1/N there; no peer is exact); head at most 1024 wide instead of 8192.
 Shapes: b images of this rank, B of all ranks, K projection.
 """
 
@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from trainers.backbones import Backbone
+from trainers.backbones import SMALL_IMAGE, Backbone
 from trainers.data.views import ViewSpec
 from trainers.distributed import all_reduce_sum, world_size
 from trainers.methods.augmentations import asymmetric_views, check_crop, check_options, crop_floor
@@ -57,8 +57,9 @@ class BarlowTwins(AbstractMethod):
         """Paper 0.0051 (its lambda)."""
         hidden_dim: int = 1024
         """Paper 8192; ResNet-18 recipes 2048."""
-        projection_dim: int = 1024
-        """Paper 8192; ResNet-18 recipes 2048."""
+        projection_dim: int | None = None
+        """Paper 8192; ResNet-18 recipes 2048. Null = 1024, and 128 under 112 px, where batches are small too: the
+        off-diagonal of C holds K^2 / B of sampling noise (docs/results/recipes.md)."""
         crop_min: float | None = None
         """Smallest share of the area a crop covers; null = 0.08, and 0.2 under 112 px."""
 
@@ -66,7 +67,7 @@ class BarlowTwins(AbstractMethod):
             weight = self.off_diagonal_weight
             check_options(
                 (weight >= 0, "off_diagonal_weight", f"must be 0 or more, got {weight}"),
-                (min(self.hidden_dim, self.projection_dim) > 0, "hidden_dim", "widths must be 1 or more"),
+                (min(self.hidden_dim, self.projection_dim or 1) > 0, "hidden_dim", "widths must be 1 or more"),
                 check_crop(self.crop_min),
             )
 
@@ -74,9 +75,8 @@ class BarlowTwins(AbstractMethod):
         super().__init__()
         self.config = config
         self.backbone = backbone
-        self.projector = mlp(
-            backbone.feature_dim, config.hidden_dim, config.hidden_dim, config.projection_dim, last_bias=False
-        )
+        width = config.projection_dim or (128 if backbone.image_size < SMALL_IMAGE else 1024)
+        self.projector = mlp(backbone.feature_dim, config.hidden_dim, config.hidden_dim, width, last_bias=False)
 
     @classmethod
     def views(cls, config: Config, image_size: int) -> list[ViewSpec]:

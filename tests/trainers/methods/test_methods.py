@@ -44,7 +44,7 @@ def test_user_mistakes_name_the_field_and_the_fix() -> None:
         build_method("mae", build_backbone("resnet18", 40), {})
     with pytest.raises(ConfigError, match="plain ResNet or ViT"):
         build_method("mae", build_backbone("convnext_atto", 32), {})
-    with pytest.raises(ConfigError, match="no recipe for 'dinoo'"):
+    with pytest.raises(ConfigError, match=r"unknown method 'dinoo' \(did you mean 'dino'"):
         recipe("dinoo", "resnet")
 
 
