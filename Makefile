@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-dev quickstart test lint bench lock clean
+.PHONY: help install install-dev quickstart test lint bench golden correctness lock clean
 
 help:
 	@echo "make install     virtual environment from requirements.lock"
@@ -12,6 +12,8 @@ help:
 	@echo "make test        all tests (2 cores: under 15 minutes)"
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       speed measurements, see benchmarks/"
+	@echo "make golden      record the first losses of every method again"
+	@echo "make correctness run the proofs and write docs/correctness.md"
 	@echo "make lock        renew the locks after a change of pyproject.toml"
 
 .venv/bin/uv:
@@ -24,8 +26,10 @@ help:
 	$(UV_INSTALL) --no-deps --editable .
 	@touch $@
 
-.venv/.installed-dev: .venv/.installed requirements-dev.lock
+# lightly is an oracle of tests/parity only; without its dependencies (Lightning, Hydra), which its losses do not need.
+.venv/.installed-dev: .venv/.installed requirements-dev.lock requirements-oracle.lock
 	$(UV_INSTALL) --require-hashes -r requirements-dev.lock
+	$(UV_INSTALL) --require-hashes --no-deps -r requirements-oracle.lock
 	@touch $@
 
 install: .venv/.installed
@@ -46,9 +50,16 @@ bench: install
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.throughput
 
+golden: install-dev
+	$(BIN)/python -m tests.golden.first_steps
+
+correctness: install-dev
+	$(BIN)/python -m benchmarks.correctness
+
 lock: .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	echo 'lightly==1.6.*' | $(BIN)/uv pip compile --quiet --universal --no-deps --generate-hashes --no-emit-index-url --no-header - -o requirements-oracle.lock
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -76,8 +76,8 @@ def summary_table(cases: list[Case]) -> Iterable[str]:
     yield "| --- | --- | --- | --- |"
     for suite in dict.fromkeys(case.suite for case in cases):
         here = [case for case in cases if case.suite == suite]
-        skipped = sum(case.skipped for case in here)
-        yield f"| `tests/{suite.replace('.', '/')}.py` | {len(here)} | {sum(c.good for c in here) - skipped} | {skipped} |"
+        skipped, good = sum(case.skipped for case in here), sum(case.good for case in here)
+        yield f"| `tests/{suite.replace('.', '/')}.py` | {len(here)} | {good - skipped} | {skipped} |"
 
 
 def render(cases: list[Case]) -> str:

@@ -99,8 +99,9 @@ def render(frame: pd.DataFrame, grey: list[float]) -> str:
 
 def facts(frame: pd.DataFrame) -> str:
     train, test = (int(frame[f"provenance.num_{name}"].iloc[0]) for name in ("train", "test"))
-    return (f"{facts_line()} {train} pre-training and {test} test pictures, 50 % defects; AUROC, mean ± standard deviation "
-            f"over n = {len(SEEDS)} seeds; gain in points, paired by seed; minutes of training on one thread, median.")
+    return (f"{facts_line()} {train} pre-training and {test} test pictures, 50 % defects; AUROC, mean ± standard "
+            f"deviation over n = {len(SEEDS)} seeds; gain in points, paired by seed; minutes of training on one "
+            "thread, median.")
 
 
 def main(arguments: list[str]) -> int:
