@@ -40,7 +40,7 @@ quickstart: install
 	$(BIN)/ablation run quickstart
 
 test: install-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: install-dev
 	$(BIN)/ruff check .

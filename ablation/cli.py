@@ -24,6 +24,7 @@ app = typer.Typer(
 Study = Annotated[str, typer.Argument(help="study.yaml, path.py:function, or the name of a built-in study")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="fields of the study file, e.g. train.epochs=5")]
 Name = Annotated[str, typer.Argument(help="name of a study in the store")]
+Keys = Annotated[list[str] | None, typer.Argument(help="trials by key; default: all")]
 StoreOption = Annotated[str | None, typer.Option("--store", help="folder of all studies [ABLATION_STORE, ./studies]")]
 Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow [MLFLOW_TRACKING_URI, the store]")]
 FormatOption = Annotated[Format, typer.Option("--format", help="how to print")]
@@ -100,13 +101,49 @@ def run(study: Study, overrides: Overrides = None, store: StoreOption = None, tr
     raise typer.Exit(code)
 
 
-@app.command(epilog="Example: ablation status quickstart --format json")
+@app.command(epilog="Example: ablation status quickstart --watch")
 def status(name: Annotated[str | None, typer.Argument(help="a study; default: all of the store")] = None,
-           store: StoreOption = None, format: FormatOption = Format.table) -> None:
+           store: StoreOption = None, format: FormatOption = Format.table,
+           watch: Annotated[bool, typer.Option("--watch", help="refresh until no driver runs")] = False) -> None:
     """How far a study is; reads the store only, so it works while a driver runs and after it died."""
-    from ablation.commands import study_status
+    from ablation.commands import study_status, watch_status
 
+    if watch:
+        watch_status(name, store)
     emit(study_status(name, store), format)
+
+
+@app.command(epilog="Example: ablation logs quickstart --follow")
+def logs(name: Name, keys: Keys = None, store: StoreOption = None,
+         follow: Annotated[bool, typer.Option("--follow", "-f", help="until no driver runs")] = False) -> None:
+    """What the trials have said, and the traceback of failed ones."""
+    from ablation.control import log_lines
+    from ablation.results import load_study
+
+    for line in log_lines(load_study(name, store=store).store, keys or [], follow):
+        print(line, flush=follow)
+
+
+@app.command(epilog="Example: ablation stop quickstart simclr-resnet18-p0.5-s0-3f9a1c2e")
+def stop(name: Name, keys: Keys = None, store: StoreOption = None) -> None:
+    """Stop the driver of a study in order, or some running trials; run the study again to continue them."""
+    from ablation.control import stop_driver, stop_trials
+    from ablation.results import load_study
+
+    study = load_study(name, store=store).store
+    if keys:
+        note(f"{name}: {len(stop_trials(study, keys))} trial(s) will stop after their present epoch")
+    else:
+        note(f"{name}: process {stop_driver(study)} has ended; run the study again to continue")
+
+
+@app.command(epilog="Example: ablation retry quickstart")
+def retry(name: Name, keys: Keys = None, store: StoreOption = None) -> None:
+    """Let failed, stopped and stale trials run again at the next 'ablation run'; default: all of them."""
+    from ablation.control import retry_trials
+    from ablation.results import load_study
+
+    note(f"{name}: {len(retry_trials(load_study(name, store=store).store, keys or []))} trial(s) are PENDING again")
 
 
 @app.command(epilog="Example: ablation results quickstart --where \"method == 'simclr'\" --format csv")

@@ -78,6 +78,28 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def watch_status(name: str | None, store: str | None) -> None:
+    """Redraw the table every second while a driver runs; without a terminal wait without printing."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from ablation.console import rendered
+    from ablation.results import load_study
+    from ablation.store import Store
+
+    def driven() -> bool:
+        opened = Store(store)
+        studies = [load_study(name, store=store).store] if name else list(map(opened.study, opened.studies()))
+        return any(study.lock_holder() is not None for study in studies)
+
+    console = Console(highlight=False, markup=False)
+    with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
+        while driven():
+            if console.is_terminal:
+                live.update(rendered(study_status(name, store)), refresh=True)
+            time.sleep(1.0)
+
+
 def trial_rows(name: str, store: str | None, where: str | None, everything: bool) -> pd.DataFrame:
     """``ablation results``. Raises ``SpecError`` for a bad ``where``, ``NothingMatched`` when no row is left."""
     from ablation.errors import NothingMatched

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
 
 class Format(enum.StrEnum):
@@ -55,10 +56,9 @@ def _markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _table(frame: pd.DataFrame) -> None:
-    """Aligned columns. Not cut to the terminal when piped, so that keys can be copied whole."""
+def rendered(frame: pd.DataFrame) -> Table:
+    """Aligned columns."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -67,10 +67,17 @@ def _table(frame: pd.DataFrame) -> None:
         table.add_column(str(name), justify="right" if kind in "fiu" else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*map(cell, row))
+    return table
+
+
+def _table(frame: pd.DataFrame) -> None:
+    """Not cut to the terminal when piped, so that keys can be copied whole."""
+    from rich.console import Console
+
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=10_000)
-    console.print(table)
+    console.print(rendered(frame))
 
 
 def fail(error: BaseException) -> int:

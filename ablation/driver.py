@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.errors import PlanError, ServiceUnavailable
 from ablation.events import Event, OnEvent
-from ablation.ledger import STOPPED
+from ablation.ledger import ASKED, STOPPED
 from ablation.store import Store, StudyStore, TrialState
 from ablation.tracking import BackgroundMirror, Mirror
 
@@ -217,10 +217,10 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    unfinished = [job["key"] for job in jobs if study.read_state(job["key"]).state in
-                  (TrialState.PENDING, TrialState.RUNNING, TrialState.STOPPED)]
-    if unfinished:
-        raise KeyboardInterrupt(f"{len(unfinished)} trials left")
+    left = [status for job in jobs if (status := study.read_state(job["key"])).state in
+            (TrialState.PENDING, TrialState.RUNNING, TrialState.STOPPED) and status.reason != ASKED["reason"]]
+    if left:
+        raise KeyboardInterrupt(f"{len(left)} trials left")
 
 
 def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any:

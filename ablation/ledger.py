@@ -15,6 +15,8 @@ from trainers.records import EpochReport, TrainResult
 
 STOPPED: dict[str, Any] = {"state": TrialState.STOPPED, "reason": "stopped",
                            "message": "interrupted; run again to continue"}
+ASKED: dict[str, Any] = {"state": TrialState.STOPPED, "reason": "stop_requested",
+                         "message": "stopped by 'ablation stop'; run again to continue"}
 
 
 class Ledger:
@@ -25,6 +27,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         before = store.read_state(key)
+        store.clear_stop(key)  # of an earlier attempt
         self._status = TrialStatus(
             state=TrialState.RUNNING, started=time.time(), heartbeat=time.time(), epoch=0, epochs=epochs,
             attempt=before.attempt + 1, host=socket.gethostname(), pid=os.getpid())
@@ -62,6 +65,11 @@ class Ledger:
         """Leave an unfinished trial STOPPED; it continues from its checkpoint at the next run."""
         if self._status.state is TrialState.RUNNING:
             self._close(**STOPPED)
+
+    def stop_as_asked(self) -> None:
+        """As ``stop``, for a trial that a person has stopped."""
+        self.store.clear_stop(self.key)
+        self._close(**ASKED)
 
     def _close(self, state: TrialState, **changes: Any) -> None:
         self._closed.set()

@@ -27,6 +27,7 @@ HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS
 ERROR_BYTES = 4096
 STUDY_FILE, PLAN_FILE, LOCK_FILE, TRIALS = "study.yaml", "plan.json", "driver.lock", "trials"
+STOP_FILE = "stop.request"
 
 
 class TrialState(enum.StrEnum):
@@ -226,6 +227,16 @@ class StudyStore:
             return (self.trial_dir(key) / "error.txt").read_text(errors="replace")
         except OSError:
             return None
+
+    def request_stop(self, key: str) -> None:
+        """Ask whoever runs the trial to save and end after its present epoch."""
+        write_atomic(self.trial_dir(key) / STOP_FILE, "")
+
+    def stop_requested(self, key: str) -> bool:
+        return (self.trial_dir(key) / STOP_FILE).exists()
+
+    def clear_stop(self, key: str) -> None:
+        (self.trial_dir(key) / STOP_FILE).unlink(missing_ok=True)
 
     def reset(self, key: str) -> None:
         """Make a trial PENDING again. History and checkpoints stay: the trainer decides where it continues."""

@@ -130,6 +130,8 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         """One epoch, or the final evaluation. Raises for a lost process, an unwritable store, and to be replaced."""
         if self.retired:
             raise Retired("this process has seen an error or enough trials; Tune starts the trial in a new one")
+        if self.ledger is not None and self.ledger.store.stop_requested(self.job.key):
+            return self._stop()
         try:
             item = self._advance()
         except (LostRank, StoreError):
@@ -156,6 +158,15 @@ class Gang(tune.Trainable):  # type: ignore[misc]
             self.ledger.stop()
         for other in self.others:
             ray.kill(other)
+
+    def _stop(self) -> dict[str, Any]:
+        """A person has asked for it: save the epoch on all ranks, and be ready for the next trial."""
+        assert self.ledger is not None
+        pending = [other.close.remote() for other in self.others]
+        self.rank.close()
+        self._raise_what_happened_elsewhere(pending)
+        self.ledger.stop_as_asked()
+        return self._outcome()
 
     def _advance(self) -> EpochReport | TrainResult | None:
         if self.ledger is None:

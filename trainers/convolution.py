@@ -1,8 +1,9 @@
 """Convolutions over tiny maps as one matrix product, on the CPU.
 
 oneDNN works along the positions of a map; where there are 2 x 2 or 4 x 4 of them, as in the last stages of a ResNet on
-small images, gathering the taps and multiplying once is 1.2 to 8 times faster, forward and backward together
-(docs/results/performance.md). Names, weights and results are those of ``nn.Conv2d``, but for rounding.
+small images, gathering the taps and multiplying once is faster, forward and backward together: 2 x 2 maps of 512
+channels 3.3 times in float32 and 8 times in bf16, 4 x 4 maps 1.2 and 1.8 times (batch 64, torch 2.15, AMX). Names,
+weights and results are those of ``nn.Conv2d``, but for rounding.
 """
 
 from __future__ import annotations

@@ -68,8 +68,11 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
         metrics = meter.finish(lr=run.schedule.lr((epoch + 1) * steps - 1))
         if context.rank == 0 and _due(epoch, config):
             metrics |= score(run).metrics
+        flags = collapse_flags(metrics)
+        if flags:
+            context.log(f"epoch {epoch + 1}: {', '.join(flags)}")
         try:
-            yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics, collapse_flags(metrics))
+            yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics, flags)
         except GeneratorExit:  # the caller stops here: what is trained is kept
             if context.rank == 0:
                 _save(run, meter, Position(epoch + 1), metrics)

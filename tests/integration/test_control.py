@@ -1,0 +1,73 @@
+"""Stop one trial, stop the study, read the logs, let trials run again, watch: against a real driver."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ablation.store import StudyStore, TrialState
+from tests.integration.studies import ablation, command, environment, write_study
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
+    path = write_study(tmp_path, seeds=[0, 1], epochs=60)
+    study = StudyStore(tmp_path / "studies" / "tiny")
+    driver = subprocess.Popen(command("run", path), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+    watcher = None
+    try:
+        wait_for(lambda: study.planned_keys() and all(study.read_state(k).epoch >= 1 for k in study.planned_keys()))
+        first, second = study.planned_keys()
+        watcher = subprocess.Popen(command("status", "tiny", "--watch", "--format", "json"), cwd=tmp_path,
+                                   env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
+
+        asked = ablation(tmp_path, "stop", "tiny", first)
+        assert asked.returncode == 0, asked.stderr
+        wait_for(lambda: study.read_state(first).state is TrialState.STOPPED)
+        assert study.read_state(first).reason == "stop_requested"
+        assert study.read_state(second).state is TrialState.RUNNING
+        assert (study.trial_dir(first) / "checkpoint.pt").exists()
+        assert not study.stop_requested(first)
+
+        assert driver.poll() is None
+        stopped = ablation(tmp_path, "stop", "tiny")
+        assert stopped.returncode == 0, stopped.stderr
+        out, _ = driver.communicate(timeout=120)
+        assert driver.returncode == 130, out
+        assert study.read_state(second).state is TrialState.STOPPED
+        shown, _ = watcher.communicate(timeout=60)
+        assert {row["state"] for row in json.loads(shown)} == {"STOPPED"}
+    finally:
+        for process in (driver, watcher):
+            if process is not None and process.poll() is None:
+                process.kill()
+
+    (study.trial_dir(first) / "log.txt").write_text("one\ntwo\n")
+    assert ablation(tmp_path, "logs", "tiny", first).stdout == "one\ntwo\n"
+    assert f"{first}: one\n" in ablation(tmp_path, "logs", "tiny").stdout
+
+    again = ablation(tmp_path, "retry", "tiny", second)
+    assert "1 trial(s) are PENDING again" in again.stderr
+    assert study.read_state(second).state is TrialState.PENDING
+    done = ablation(tmp_path, "run", path)
+    assert done.returncode == 0, done.stderr
+    for key in (first, second):
+        assert [record["epoch"] for record in study.read_history(key)] == list(range(1, 61))
+
+    for arguments, message in ((("stop", "tiny"), "no driver runs study 'tiny'"),
+                               (("stop", "tiny", first), "none of these trials is running"),
+                               (("retry", "tiny"), "none of these trials has failed or was stopped"),
+                               (("logs", "tiny", first[:-1]), f"did you mean '{first}'")):
+        refused = ablation(tmp_path, *arguments)
+        assert refused.returncode == 4
+        assert message in refused.stderr
