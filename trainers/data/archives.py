@@ -18,6 +18,8 @@ import numpy as np
 
 from trainers.data.index import CorruptImage, DataError
 
+MAX_FILE_BYTES = 1 << 30
+"""A zip member of a few kB can unpack to terabytes."""
 _LOCAL_HEADER = 30  # bytes of a zip member's local header before name and extra field
 _PLACE = np.dtype([("source", "i4"), ("offset", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "i2")])
 
@@ -68,7 +70,10 @@ class ImageFiles:
         skip = sum(struct.unpack("<HH", header[26:30]))
         data = _pread(descriptor, int(place["size"]), offset + _LOCAL_HEADER + skip)
         if place["method"] == zipfile.ZIP_DEFLATED:
-            data = zlib.decompress(data, -zlib.MAX_WBITS)
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            data = inflater.decompress(data, MAX_FILE_BYTES)
+            if inflater.unconsumed_tail:
+                raise ValueError(f"unpacks to more than {MAX_FILE_BYTES >> 20} MiB, which no picture needs")
         elif place["method"] != zipfile.ZIP_STORED:
             raise ValueError(f"zip method {place['method']} or encryption is not supported")
         if zlib.crc32(data) != place["crc"]:

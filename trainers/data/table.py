@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from trainers.config import suggest
 from trainers.data.folder import NORMAL_NAMES, SPLIT_NAMES
 from trainers.data.images import decode_image
-from trainers.data.index import AbstractDataset, DataError, Index
+from trainers.data.index import AbstractDataset, CorruptImage, DataError, Index
 from trainers.seeding import hash_ids
 
 DEFECT_NAMES = frozenset({"defect", "defective", "anomaly", "anomalous", "bad", "1"})
@@ -61,7 +61,10 @@ class Table(AbstractDataset):
 
     def load(self, position: int) -> np.ndarray:
         name = str(self.index.ids[position])
-        return decode_image(self.root.parent / name, name)
+        path = (self.root.parent / name).resolve()
+        if not path.is_relative_to(self.root.parent.resolve()):
+            raise CorruptImage(name, "a link leads out of the folder of the table")
+        return decode_image(path, name)
 
 
 def _rows(file: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -103,6 +106,9 @@ def _check(raw: Mapping[str, Any], where: str) -> _Row:
     path, word, split = values["path"].replace("\\", "/"), values["label"].lower(), values["split"].lower()
     if not path:
         raise DataError(f"{where}: path: empty; give the image's path or delete the line")
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise DataError(f"{where}: path: '{path}' leaves the folder of the table; put the table above the images and "
+                        "give paths relative to it")
     if "split" in raw and split not in SPLIT_NAMES:
         raise DataError(f"{where}: split: got '{values['split']}', expected train, val or test; or drop the column")
     split = SPLIT_NAMES.get(split, "")

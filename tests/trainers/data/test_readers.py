@@ -15,7 +15,7 @@ from trainers.data import DATASETS, open_dataset
 from trainers.data.digits import Digits
 from trainers.data.folder import Folder
 from trainers.data.imbalance import select_subset
-from trainers.data.index import DataError
+from trainers.data.index import CorruptImage, DataError
 from trainers.data.table import Table
 
 
@@ -89,6 +89,16 @@ def test_table_paths_are_relative_to_the_file_and_columns_may_come_in_any_order(
     assert data.index.defect_types.tolist() == ["crack", "", ""]
 
 
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    write_image(tmp_path / "secret.png", 1)
+    inside = tmp_path / "data"
+    inside.mkdir()
+    (inside / "a.png").symlink_to(tmp_path / "secret.png")
+    data = table(inside / "t.csv", "path,label,split\na.png,0,train\n")
+    with pytest.raises(CorruptImage, match="leads out of the folder"):
+        data.load(0)
+
+
 def test_table_without_split_keeps_groups_together_and_about_80_percent_in_train(tmp_path: Path) -> None:
     lines = "".join(f"{n}.png,{n % 2},pipe{n // 4}\n" for n in range(2000))
     index = table(tmp_path / "t.csv", "path,label,group\n" + lines).index
@@ -112,6 +122,8 @@ def test_parquet_reads_like_csv(tmp_path: Path) -> None:
     ("path,label,split\na.png,0,trian\n", r"t.csv:2: split: got 'trian'"),
     ("path,label,split,group\na.png,0,train,g\nb.png,0,val,g\n", r"t.csv:3: group: 'g' is in val here and in train at"),
     ("path,label\n", "has no rows"),
+    ("path,label\n../a.png,0\n", r"t.csv:2: path: '../a.png' leaves the folder of the table"),
+    ("path,label\n/etc/a.png,0\n", r"t.csv:2: path: '/etc/a.png' leaves the folder of the table"),
 ])
 def test_a_broken_table_names_file_line_and_field(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):

@@ -133,6 +133,14 @@ def test_missing_and_damaged_images_are_corrupt_only_when_loaded(sewer_root: Pat
         assert caught.value.image_id == f"0000000{position + 1}.png"
 
 
+def test_a_zip_bomb_is_a_corrupt_image(sewer_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainers.data.archives.MAX_FILE_BYTES", 1 << 16)
+    with zipfile.ZipFile(sewer_root / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("00000001.png", bytes(1 << 20))
+    with pytest.raises(CorruptImage, match="unpacks to more than"):
+        SewerML(str(sewer_root), SewerML.Options()).load(0)
+
+
 def test_a_truncated_archive_is_named(sewer_root: Path) -> None:
     write_zip(sewer_root / "all.zip", [1, 2, 3])
     (sewer_root / "all.zip").write_bytes((sewer_root / "all.zip").read_bytes()[:300])
