@@ -39,6 +39,25 @@ def version(show: Annotated[bool, typer.Option("--version", help="print the vers
         raise typer.Exit
 
 
+@app.command(epilog="Example: ablation init parts.yaml --data /data/parts")
+def init(file: Annotated[Path, typer.Argument(help="study file to write")] = Path("study.yaml"),
+         data: Annotated[str | None, typer.Option(help="folder of class folders, or a CSV or Parquet table; "
+                                                       "default: drawn sewer pictures")] = None) -> None:
+    """Write a commented study file; asks nothing and never overwrites."""
+    from ablation.errors import SpecError
+    from ablation.template_study import study_text
+
+    name = "".join(c if c.isalnum() else "-" for c in file.stem.lower()).strip("-") or "study"
+    try:
+        with file.open("x") as handle:
+            handle.write(study_text(str(file), name, data))
+    except FileExistsError:
+        raise SpecError(f"{file}: exists already; give another name: ablation init other.yaml") from None
+    except OSError as error:
+        raise SpecError(f"{file}: cannot be written ({error.strerror})") from None
+    note(f"{file}: written; next: ablation plan {file}, then ablation run {file}")
+
+
 @app.command(epilog="Example: ablation validate study.yaml train.epochs=5")
 def validate(study: Annotated[str | None, typer.Argument(help="as for run")] = None, overrides: Overrides = None,
              schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a study file")] = False,
@@ -166,6 +185,15 @@ def best(name: Name, store: StoreOption = None, metric: Metric = "probe/auroc", 
     emit(load_study(name, store=store).best(metric, by=[word for word in by.split(",") if word], k=k), format)
 
 
+@app.command(epilog="Example: ablation compare quickstart --by backbone --format md")
+def compare(name: Name, metric: Metric = "probe/auroc", store: StoreOption = None, format: FormatOption = Format.table,
+            by: Annotated[str, typer.Option(help="what is compared")] = "method") -> None:
+    """Do methods (or backbones, levels) differ; pairs with effect, probability of being better, and Holm's p."""
+    from ablation.results import load_study
+
+    emit(load_study(name, store=store).compare(metric, by), format)
+
+
 @app.command(epilog="Example: ablation report quickstart --out /tmp/report")
 def report(name: Name, store: StoreOption = None,
            out: Annotated[Path | None, typer.Option(help="folder [STORE/<study>/report]")] = None) -> None:
@@ -232,9 +260,11 @@ def metrics(format: FormatOption = Format.table) -> None:
 
 def main() -> None:
     """Entry point: every error becomes one line per problem and its exit code."""
+    from ablation.analyze_commands import app as analyze_app
     from ablation.data_commands import app as data_app
 
     app.add_typer(data_app, name="data")
+    app.add_typer(analyze_app, name="analyze")
     try:
         app(standalone_mode=True)
     except (KeyboardInterrupt, Exception) as error:

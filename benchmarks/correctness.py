@@ -1,8 +1,9 @@
 """Run the proofs and write their figures to ``docs/correctness.md``.
 
-    python -m benchmarks.correctness        (make correctness, about 6 minutes on 2 idle cores)
+    python -m benchmarks.correctness [REPORT.xml]        (make correctness, about 6 minutes on 2 idle cores)
 
-The figures are the ones the tests themselves record; nothing is computed here.
+The figures are the ones the tests themselves record; nothing is computed here. With the JUnit report of a whole run
+(``pytest --junitxml=REPORT.xml``) the tests are not run again.
 """
 
 from __future__ import annotations
@@ -34,12 +35,18 @@ class Case:
         self.skipped = any(child.tag == "skipped" for child in element)
 
 
+def read(report: Path) -> list[Case]:
+    suites = tuple(suite.removeprefix("tests/").removesuffix(".py").replace("/", ".") for suite in SUITES)
+    cases = [Case(element) for element in ElementTree.parse(report).iter("testcase")]
+    return [case for case in cases if case.suite.startswith(suites)]
+
+
 def run_proofs() -> list[Case]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         subprocess.run([sys.executable, "-m", "pytest", "-q", *SUITES, f"--junitxml={report}"], cwd=ROOT, check=False,
                        stdout=sys.stderr)
-        return [Case(element) for element in ElementTree.parse(report).iter("testcase")]
+        return read(report)
 
 
 def rank_table(cases: list[Case]) -> Iterable[str]:
@@ -90,8 +97,8 @@ def render(cases: list[Case]) -> str:
     return text.replace("{facts}", facts_line())
 
 
-def main() -> int:
-    cases = run_proofs()
+def main(arguments: list[str]) -> int:
+    cases = read(Path(arguments[0])) if arguments else run_proofs()
     OUT.write_text(render(cases))
     failed = [f"{case.suite}::{case.test}" for case in cases if not case.good]
     print(*[f"failed: {name}" for name in failed], OUT.relative_to(ROOT), sep="\n")
@@ -99,4 +106,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
