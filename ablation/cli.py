@@ -58,6 +58,21 @@ def init(file: Annotated[Path, typer.Argument(help="study file to write")] = Pat
     note(f"{file}: written; next: ablation plan {file}, then ablation run {file}")
 
 
+@app.command(epilog="Example: ablation doctor study.yaml --address HOST:6379")
+def doctor(study: Annotated[str | None, typer.Argument(help="a study to plan as well")] = None,
+           overrides: Overrides = None, store: StoreOption = None, tracking_uri: Tracking = None,
+           address: Annotated[str | None, typer.Option(help="Ray cluster [RAY_ADDRESS, a local one]")] = None,
+           format: FormatOption = Format.table) -> None:
+    """Will a study run here: each line ok, warn or fail, with the fix. Exit 2 when one fails."""
+    import pandas as pd
+
+    from ablation.doctor import examine
+
+    found = pd.DataFrame([vars(finding) for finding in examine(store, tracking_uri, address, study, overrides)])
+    emit(found, format)
+    raise typer.Exit(2 if (found["result"] == "fail").any() else 0)
+
+
 @app.command(epilog="Example: ablation validate study.yaml train.epochs=5")
 def validate(study: Annotated[str | None, typer.Argument(help="as for run")] = None, overrides: Overrides = None,
              schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a study file")] = False,

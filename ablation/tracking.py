@@ -222,6 +222,15 @@ class BackgroundMirror:
                 self._warned, wait = True, 30.0
 
 
+def server_version(uri: str, timeout: float = 5.0) -> str | None:
+    """Version of the MLflow server at an http address. Raises ``ServiceUnavailable`` when it does not answer."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/version", timeout=timeout) as reply:
+            return str(reply.read(100).decode())
+    except (OSError, ValueError) as error:
+        raise ServiceUnavailable(f"MLflow at {redact(uri)} does not answer: {error}") from error
+
+
 def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) -> int:
     """Run ``mlflow server`` on loopback until it ends or Ctrl-C; prints the address once it answers."""
     uri = uri or default_uri(store)

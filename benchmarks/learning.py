@@ -48,7 +48,8 @@ def study(name: str, root: str | None) -> StudySpec:
         grid=Grid(method=tuple(METHODS), backbone=tuple(EPOCHS), imbalance=(0.5,), seed=SEEDS),
         train=OptimConfig(epochs=10), evaluation=EvaluationConfig(),
         overrides=tuple(
-            Override(where=Where(method=(method,), backbone=(backbone,)), set={"train.epochs": max(2, round(share * epochs))})
+            Override(where=Where(method=(method,), backbone=(backbone,)),
+                     set={"train.epochs": max(2, round(share * epochs))})
             for backbone, by_method in EPOCHS.items() for method, epochs in by_method.items()))
 
 
