@@ -209,6 +209,42 @@ def compare(name: Name, metric: Metric = "probe/auroc", store: StoreOption = Non
     emit(load_study(name, store=store).compare(metric, by), format)
 
 
+@app.command(epilog="Example: ablation export quickstart simclr-resnet18-p0.5-s0-3f9a1c2e --out model")
+def export(name: Name, key: Annotated[str, typer.Argument(help="a finished trial")],
+           out: Annotated[Path, typer.Option(help="folder to write")], store: StoreOption = None) -> None:
+    """Write a trial's encoder as a timm checkpoint with a model card, and print its folder."""
+    from ablation.encoders import export_encoder
+    from ablation.results import load_study
+
+    print(export_encoder(load_study(name, store=store), key, out))
+
+
+@app.command(epilog="Example: ablation score quickstart KEY photos/ --reference good/ --out scores.parquet")
+def score(name: Name, key: Annotated[str, typer.Argument(help="a finished trial")],
+          images: Annotated[list[Path], typer.Argument(help="image files or folders")],
+          reference: Annotated[list[Path] | None, typer.Option(help="mostly normal; default: the others")] = None,
+          out: Annotated[Path | None, typer.Option(help="a .parquet or .csv file instead of printing")] = None,
+          store: StoreOption = None, format: FormatOption = Format.table) -> None:
+    """How unusual image files are under a trial's encoder, without labels; higher = more unusual."""
+    from ablation.encoders import score_files
+    from ablation.results import load_study
+
+    frame = score_files(load_study(name, store=store), key, images, reference or [])
+    bad = frame[frame["problem"] != ""]
+    for row in bad.itertuples():
+        note(f"skipped: {row.path}: {row.problem}")
+    if out is None:
+        emit(frame, format)
+    elif out.suffix == ".parquet":
+        frame.to_parquet(out, index=False)
+    elif out.suffix == ".csv":
+        frame.to_csv(out, index=False)
+    else:
+        raise typer.BadParameter(f"--out {out}: end it in .parquet or .csv")
+    if out is not None:
+        print(out)
+
+
 @app.command(epilog="Example: ablation report quickstart --out /tmp/report")
 def report(name: Name, store: StoreOption = None,
            out: Annotated[Path | None, typer.Option(help="folder [STORE/<study>/report]")] = None) -> None:

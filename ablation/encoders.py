@@ -1,0 +1,155 @@
+"""What a finished trial is good for: its encoder as a timm checkpoint with a model card, and scores of image files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablation.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from ablation.results import StudyResults
+
+CARD_METRICS = ("probe/auroc", "probe/ap", "probe_fixed/auroc", "knn/auroc", "detector/knn_auroc", "random_init/auroc")
+CARD = """\
+# {key}
+
+{backbone} pre-trained by {method}; trial of study `{study}`.
+
+| | |
+| --- | --- |
+| input | {image_size} x {image_size} RGB, whole image resized with antialias, {normalisation} |
+| output | {feature_dim} features: {pooling} |
+| pre-trained on | {num_train} images, defects {imbalance}; data digest `{digest}` |
+| code | `{code}`, torch {torch}, timm {timm} |
+
+| metric (validation of thresholds and test as in the study) | value |
+| --- | --- |
+{scores}
+
+```python
+import timm
+from safetensors.torch import load_file
+{build}
+model.load_state_dict(load_file("model.safetensors"), strict=True)
+```
+
+The licence of the images that it was trained on applies; this file does not know it.
+"""
+
+
+def export_encoder(results: StudyResults, key: str, out: Path) -> Path:
+    """Write ``model.safetensors`` (timm's own names), ``model.json`` and a model card ``README.md`` into ``out``.
+
+    Raises ``NothingMatched`` for a trial without an encoder, ``StoreError`` where ``out`` cannot be written.
+    """
+    encoder = results.encoder(key)
+    result = results.store.read_result(key) or {}
+    trial, facts = results.store.read_trial(key), result.get("provenance", {})
+    backbone = encoder.backbone
+    normalize = vars(encoder.normalize)
+    card = {"study": results.name, "key": key, "backbone": backbone.name, "image_size": backbone.image_size,
+            "feature_dim": encoder.feature_dim, "normalize": normalize, "metrics": result.get("metrics", {}),
+            "provenance": facts, "config": trial.get("config", {})}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(results.store.trial_dir(key) / "encoder.safetensors", out / "model.safetensors")
+        (out / "model.json").write_text(json.dumps(card, indent=1) + "\n")
+        (out / "README.md").write_text(_card(card, backbone.kind))
+    except OSError as error:
+        raise StoreError(f"{out}: cannot be written ({error.strerror})") from error
+    return out
+
+
+def _card(card: dict[str, Any], kind: str) -> str:
+    from trainers.backbones import SMALL_IMAGE, timm_name
+
+    size, config, facts = card["image_size"], card["config"], card["provenance"]
+    constants = card["normalize"]["mean"]
+    build = f'model = timm.create_model("{timm_name(card["backbone"])}", num_classes=0)'
+    if size < SMALL_IMAGE or kind == "vit":  # another stem or patch than timm's own
+        build = ("from trainers.backbones import timm_model  # small images have another stem or patch\n"
+                 f'model = timm_model("{card["backbone"]}", {size})')
+    scores = "\n".join(f"| {name} | {card['metrics'][name]:.4f} |" for name in CARD_METRICS if name in card["metrics"])
+    return CARD.format(
+        key=card["key"], backbone=card["backbone"], method=config.get("method", "?"), study=card["study"],
+        image_size=size, feature_dim=card["feature_dim"], num_train=facts.get("num_train", "?"),
+        imbalance=config.get("imbalance", "?"), digest=facts.get("data_digest", "?"), code=facts.get("code", "?"),
+        torch=facts.get("torch", "?"), timm=facts.get("timm", "?"), scores=scores, build=build,
+        normalisation=f"mean {constants}, deviation {card['normalize']['std']}" if constants else
+        "each image by its own mean and deviation",
+        pooling="mean of the normalised patch tokens" if kind == "vit" else "global average pool")
+
+
+def image_paths(places: Sequence[Path]) -> list[Path]:
+    """Files as given, folders searched for images, sorted. Raises ``DataError`` for what is not there."""
+    from trainers.data.images import EXTENSIONS
+
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            found += sorted(path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS)
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise DataError(f"{place}: no such file or folder")
+    if not found:
+        raise DataError(f"{', '.join(map(str, places))}: no images ({', '.join(sorted(EXTENSIONS))})")
+    return found
+
+
+def score_files(results: StudyResults, key: str, places: Sequence[Path], reference: Sequence[Path]) -> pd.DataFrame:
+    """Columns path, score, problem: distance to the nearest reference images, higher = more unusual.
+
+    Without ``reference`` every image is measured against the others. A file that cannot be decoded has no score and
+    says why.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from ablation.scoring import score
+
+    encoder, paths = results.encoder(key), image_paths(places)
+    side = encoder.backbone.image_size
+    images, problems = _decode(paths, side)
+    good = [number for number, problem in enumerate(problems) if not problem]
+    if not good:
+        raise DataError(f"{paths[0]}: {problems[0]}; none of {len(paths)} image(s) can be decoded")
+    known = None
+    if reference:
+        decoded, faults = _decode(image_paths(reference), side)
+        known = decoded[[not fault for fault in faults]]
+    try:
+        values = score(encoder, images[good], known)
+    except ValueError as error:
+        raise DataError(f"{error}; give mostly normal images with --reference") from error
+    scores = np.full(len(paths), np.nan)
+    scores[good] = values
+    return pd.DataFrame({"path": list(map(str, paths)), "score": scores, "problem": problems})
+
+
+def _decode(paths: Sequence[Path], side: int) -> tuple[np.ndarray, list[str]]:
+    """(N, 3, side, side) uint8 and what is wrong with each, "" for nothing."""
+    import numpy as np
+
+    images, problems = zip(*_decoded(paths, side), strict=True)
+    return np.stack(images), list(problems)
+
+
+def _decoded(paths: Sequence[Path], side: int) -> Iterator[tuple[np.ndarray, str]]:
+    import numpy as np
+
+    from trainers.data.images import decode_image, resize_square
+    from trainers.data.index import CorruptImage
+
+    for path in paths:
+        try:
+            yield resize_square(decode_image(path, str(path)), side).transpose(2, 0, 1), ""
+        except CorruptImage as error:
+            yield np.zeros((3, side, side), np.uint8), error.why
