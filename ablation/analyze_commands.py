@@ -16,7 +16,10 @@ Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metri
 
 
 def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise typer.BadParameter("name at least one column or metric, comma separated")
+    return words
 
 
 @app.command(epilog="Example: ablation analyze correlate quickstart label_free/rankme --within method,backbone")

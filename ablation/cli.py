@@ -47,10 +47,9 @@ def init(file: Annotated[Path, typer.Argument(help="study file to write")] = Pat
     from ablation.errors import SpecError
     from ablation.template_study import study_text
 
-    name = "".join(c if c.isalnum() else "-" for c in file.stem.lower()).strip("-") or "study"
     try:
         with file.open("x") as handle:
-            handle.write(study_text(str(file), name, data))
+            handle.write(study_text(str(file), file.stem, data))
     except FileExistsError:
         raise SpecError(f"{file}: exists already; give another name: ablation init other.yaml") from None
     except OSError as error:
@@ -63,14 +62,15 @@ def doctor(study: Annotated[str | None, typer.Argument(help="a study to plan as 
            overrides: Overrides = None, store: StoreOption = None, tracking_uri: Tracking = None,
            address: Annotated[str | None, typer.Option(help="Ray cluster [RAY_ADDRESS, a local one]")] = None,
            format: FormatOption = Format.table) -> None:
-    """Will a study run here: each line ok, warn or fail, with the fix. Exit 2 when one fails."""
+    """Will a study run here: each line ok, warn or fail, with the fix. Exit 2, or 6 when only Ray or MLflow fail."""
     import pandas as pd
 
     from ablation.doctor import examine
 
     found = pd.DataFrame([vars(finding) for finding in examine(store, tracking_uri, address, study, overrides)])
     emit(found, format)
-    raise typer.Exit(2 if (found["result"] == "fail").any() else 0)
+    failed = set(found.loc[found["result"] == "fail", "check"])
+    raise typer.Exit(0 if not failed else 6 if failed <= {"ray", "mlflow"} else 2)
 
 
 @app.command(epilog="Example: ablation validate study.yaml train.epochs=5")
@@ -226,23 +226,17 @@ def score(name: Name, key: Annotated[str, typer.Argument(help="a finished trial"
           out: Annotated[Path | None, typer.Option(help="a .parquet or .csv file instead of printing")] = None,
           store: StoreOption = None, format: FormatOption = Format.table) -> None:
     """How unusual image files are under a trial's encoder, without labels; higher = more unusual."""
-    from ablation.encoders import score_files
+    from ablation.encoders import score_files, write_scores
     from ablation.results import load_study
 
-    frame = score_files(load_study(name, store=store), key, images, reference or [])
-    bad = frame[frame["problem"] != ""]
-    for row in bad.itertuples():
-        note(f"skipped: {row.path}: {row.problem}")
+    if out is not None and (out.suffix not in (".parquet", ".csv") or not out.parent.is_dir()):
+        raise typer.BadParameter(f"--out {out}: a .parquet or .csv file in a folder that exists")
+    frame = score_files(load_study(name, store=store), key, images, reference or [], note)
     if out is None:
         emit(frame, format)
-    elif out.suffix == ".parquet":
-        frame.to_parquet(out, index=False)
-    elif out.suffix == ".csv":
-        frame.to_csv(out, index=False)
-    else:
-        raise typer.BadParameter(f"--out {out}: end it in .parquet or .csv")
-    if out is not None:
-        print(out)
+        return
+    write_scores(frame, out)
+    print(out)
 
 
 @app.command(epilog="Example: ablation report quickstart --out /tmp/report")

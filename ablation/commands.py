@@ -46,10 +46,12 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
         note(f"gate not met: {text}")
     if missed:
         return 5
-    failed = frame[frame["state"] != "FINISHED"]
-    for row in failed.itertuples():
+    missing = frame[frame["state"] != "FINISHED"]
+    for row in missing.itertuples():
         note(f"{row.state}: {row.key}: {row.reason}")
-    return 3 if len(failed) else 0
+    if (missing["state"] == "FAILED").any():
+        return 3
+    return 130 if len(missing) else 0  # stopped by a person: the same command continues
 
 
 def study_status(name: str | None, store: str | None) -> pd.DataFrame:

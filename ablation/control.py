@@ -50,12 +50,22 @@ def stop_driver(study: StudyStore, patience: float = STOP_SECONDS) -> int:
     Raises ``NothingMatched`` when none runs, ``StudyLocked`` when it runs on another host or does not end in time.
     """
     holder = study.lock_holder()
+    for _ in range(4):
+        if holder != {}:
+            break
+        time.sleep(POLL_SECONDS)  # it is just writing its name, or taking it away
+        holder = study.lock_holder()
     if holder is None:
         raise NothingMatched(f"no driver runs study '{study.name}'")
     pid, host = holder.get("pid"), holder.get("host")
     if host != socket.gethostname() or not isinstance(pid, int):
         raise StudyLocked(f"study '{study.name}' is run by process {pid} on {host}: stop it there")
-    os.kill(pid, signal.SIGTERM)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return pid  # it has just ended
+    except PermissionError:
+        raise StudyLocked(f"process {pid} belongs to another user: only they can stop study '{study.name}'") from None
     deadline = time.monotonic() + patience
     while (now := study.lock_holder()) is not None and now.get("pid") == pid:
         if time.monotonic() > deadline:
@@ -66,19 +76,24 @@ def stop_driver(study: StudyStore, patience: float = STOP_SECONDS) -> int:
 
 
 def retry_trials(study: StudyStore, keys: Sequence[str]) -> list[str]:
-    """Make failed, stopped and stale trials PENDING again; they continue from their checkpoints at the next run."""
-    chosen = [key for key in matching_keys(study, keys) if study.read_state(key).state in RETRIED]
+    """Make failed, stopped and stale trials PENDING again; they continue from their checkpoints at the next run.
+
+    Raises ``StudyLocked`` while a driver runs: it may be about to write what would be reset.
+    """
+    wanted = matching_keys(study, keys)
+    with study.lock():
+        chosen = [key for key in wanted if study.read_state(key).state in RETRIED]
+        for key in chosen:
+            study.reset(key)
     if not chosen:
         raise NothingMatched(f"study '{study.name}': none of these trials has failed or was stopped")
-    for key in chosen:
-        study.reset(key)
     return chosen
 
 
 def log_lines(study: StudyStore, keys: Sequence[str], follow: bool = False) -> Iterator[str]:
     """Lines of the trials' logs, then the traceback of a failed one. With several trials each line begins with its key.
 
-    ``follow``: go on until no driver runs and no trial is running.
+    ``follow``: go on until no driver runs.
     """
     chosen = matching_keys(study, keys)
     seen: dict[Path, int] = {}

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 GIB = 2**30
+FIXES = {"ray": "check --address, or leave it out for a local cluster", "study": "as the message says",
+         "mlflow": "check --tracking-uri, or leave it out for SQLite in the store"}
 LEAST_DISK, LEAST_MEMORY_PER_CORE, LEAST_SHM = 5 * GIB, 2 * GIB, 512 * 2**20
 
 
@@ -41,8 +43,8 @@ def examine(store: str | None, tracking_uri: str | None, address: str | None, st
         try:
             yield check()
         except Exception as error:
-            line = (str(error) or type(error).__name__).splitlines()[0]
-            yield Finding(name, "fail", line, "see the message")
+            for line in (str(error) or type(error).__name__).splitlines():
+                yield Finding(name, "fail", line, FIXES.get(name, "as the message says"))
 
 
 def _python() -> Finding:
@@ -58,14 +60,29 @@ def _torch() -> Finding:
     from trainers.machine import choose_precision
 
     if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            torch.ones(8, device=f"cuda:{number}").sum().item()  # a card without kernels in these wheels fails here
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return Finding("torch", "ok", f"{torch.__version__}, CUDA {torch.version.cuda}, {names}")
     precision = str(choose_precision("auto", torch.device("cpu"))).removeprefix("torch.")
     detail = f"{torch.__version__}, CPU with {torch.backends.cpu.get_cpu_capability()}, trains in {precision}"
-    if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).stdout.strip():
-        return Finding("torch", "fail", f"{detail}; a GPU is here but torch does not see it",
-                       f"update the driver: these wheels need CUDA {torch.version.cuda} (driver 580 or newer)")
-    return Finding("torch", "ok", detail)
+    if not _has_gpu():
+        return Finding("torch", "ok", detail)
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return Finding("torch", "ok", f"{detail}; the GPU is hidden by CUDA_VISIBLE_DEVICES")
+    return Finding("torch", "fail", f"{detail}; a GPU is here but torch does not see it",
+                   f"update the driver: these wheels need CUDA {torch.version.cuda} (driver 580 or newer)"
+                   if torch.version.cuda else "install torch with CUDA: make install")
+
+
+def _has_gpu() -> bool:
+    if shutil.which("nvidia-smi") is None:
+        return False
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0 and "GPU 0" in done.stdout
 
 
 def _memory() -> Finding:
@@ -129,6 +146,8 @@ def _mlflow(store: str | None, tracking_uri: str | None) -> Finding:
     if not uri.startswith("http"):
         return Finding("mlflow", "ok", f"{ours}, {redact(uri)}")
     theirs = server_version(uri)
+    if theirs is None:
+        return Finding("mlflow", "ok", f"{ours}; {redact(uri)} answers and asks for a password")
     if theirs != ours:
         return Finding("mlflow", "warn", f"{ours} here, {theirs} at {redact(uri)}", "install the same version on both")
     return Finding("mlflow", "ok", f"{ours} at {redact(uri)}")

@@ -16,8 +16,9 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     tell = on_event or (lambda event: None)
     study = StudyStore(plan.study_dir)
     store = Store(study.path.parent)
-    with study.lock():
+    with study.lock(), _on_sigterm(_interrupt):
         plan.save()
         todo = plan.pending()
         begun = time.time()
@@ -71,9 +72,10 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
             try:
                 _train(plan, todo, study, address, max_concurrent, mirror, tell)
             finally:
-                _settle(study, [trial.key for trial in todo], begun)
-                report = _report(study, store, tell)
-                mirror.finish(report)
+                with _on_sigterm(_finish_first):
+                    _settle(study, [trial.key for trial in todo], begun)
+                    report = _report(study, store, tell)
+                    mirror.finish(report)
         elif not (study.path / "report" / "report.html").exists():
             _report(study, store, tell)
     return load_study(study.name, store=store.root)
@@ -83,7 +85,7 @@ def _train(plan: Plan, todo: list[Any], study: StudyStore, address: str | None, 
            mirror: BackgroundMirror, tell: OnEvent) -> None:
     """Prepare the pictures, hand the jobs to Tune, wait."""
     cache_dir = _prepare_pictures(todo, tell)
-    with connect(address, tell) as machines:
+    with connect(address, tell) as machines, _on_sigterm(_interrupt):  # again: Ray has put its own handler
         jobs = _jobs(plan, todo, study, cache_dir, machines)
         _fit(plan, jobs, study, max_concurrent, mirror, tell)
 
@@ -212,8 +214,13 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
             name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, tell)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trainer keeps its own
             failure_config=tune.FailureConfig(max_failures=plan.spec.retries + 1)))
+    for job in jobs:  # requests and reasons of an earlier launch
+        study.clear_stop(job["key"])
+        if study.read_state(job["key"]).reason == ASKED["reason"]:
+            study.update_state(job["key"], **STOPPED)
     try:
-        with _terminate_like_interrupt():
+        # SIGTERM would abort Ray without a trace; Tune stops in order on SIGUSR1, as it does on Ctrl-C.
+        with _on_sigterm(_interrupt, signal.SIGUSR1), _on_sigterm(_stop_tune):
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -244,6 +251,8 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any
             elif result.get("state") == "FINISHED":
                 score = result["metrics"].get("probe/auroc")
                 tell(Event("finished", ",".join(result["flags"]), key, result["epoch"], score))
+            elif result.get("state") == "STOPPED":
+                tell(Event("stopped", str(result.get("message")), key, result["epoch"]))
             else:
                 tell(Event("failed", f"{result.get('reason')}: {result.get('message')}", key, result["epoch"]))
 
@@ -282,13 +291,25 @@ def _report(study: StudyStore, store: Store, tell: OnEvent) -> Path | None:
 
 
 @contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """SIGTERM would abort Ray without a trace; Tune stops in order on SIGUSR1, as it does on Ctrl-C."""
-    if signal.getsignal(signal.SIGTERM) is None:
+def _on_sigterm(handle: Callable[[int, Any], None], number: int = signal.SIGTERM) -> Iterator[None]:
+    """Handle a signal (default SIGTERM) this way; outside the main thread, where Python cannot, leave it."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    before = signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before if before is not None else signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt("terminated")
+
+
+def _stop_tune(number: int, frame: Any) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _finish_first(number: int, frame: Any) -> None:
+    """The report and the MLflow copy take seconds; half of them would be worth less than the wait."""

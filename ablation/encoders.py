@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +47,10 @@ The licence of the images that it was trained on applies; this file does not kno
 def export_encoder(results: StudyResults, key: str, out: Path) -> Path:
     """Write ``model.safetensors`` (timm's own names), ``model.json`` and a model card ``README.md`` into ``out``.
 
-    Raises ``NothingMatched`` for a trial without an encoder, ``StoreError`` where ``out`` cannot be written.
+    Raises ``NothingMatched`` for a trial without an encoder, ``StoreError`` where ``out`` cannot be written or holds
+    other files of these names.
     """
+    _refuse_to_overwrite(out, key)
     encoder = results.encoder(key)
     result = results.store.read_result(key) or {}
     trial, facts = results.store.read_trial(key), result.get("provenance", {})
@@ -65,6 +67,16 @@ def export_encoder(results: StudyResults, key: str, out: Path) -> Path:
     except OSError as error:
         raise StoreError(f"{out}: cannot be written ({error.strerror})") from error
     return out
+
+
+def _refuse_to_overwrite(out: Path, key: str) -> None:
+    names = [name for name in ("model.safetensors", "model.json", "README.md") if (out / name).exists()]
+    try:
+        same = json.loads((out / "model.json").read_text())["key"] == key
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if names and not same:
+        raise StoreError(f"{out / names[0]}: exists already and is not of this trial; give another folder with --out")
 
 
 def _card(card: dict[str, Any], kind: str) -> str:
@@ -104,11 +116,13 @@ def image_paths(places: Sequence[Path]) -> list[Path]:
     return found
 
 
-def score_files(results: StudyResults, key: str, places: Sequence[Path], reference: Sequence[Path]) -> pd.DataFrame:
+def score_files(results: StudyResults, key: str, places: Sequence[Path], reference: Sequence[Path],
+                say: Callable[[str], None]) -> pd.DataFrame:
     """Columns path, score, problem: distance to the nearest reference images, higher = more unusual.
 
-    Without ``reference`` every image is measured against the others. A file that cannot be decoded has no score and
-    says why.
+    Without ``reference`` every image is measured against the others; an image is never its own reference. A file that
+    cannot be decoded has no score and is named to ``say``. Pixels go the way they went in the study: to the side of
+    its cache first.
     """
     import numpy as np
     import pandas as pd
@@ -116,15 +130,22 @@ def score_files(results: StudyResults, key: str, places: Sequence[Path], referen
     from ablation.scoring import score
 
     encoder, paths = results.encoder(key), image_paths(places)
-    side = encoder.backbone.image_size
-    images, problems = _decode(paths, side)
+    data = results.store.read_trial(key).get("config", {}).get("data", {})
+    side = data.get("cache_size") or encoder.backbone.image_size * 256 // 224
+    images, problems = _decode(paths, side, say)
     good = [number for number, problem in enumerate(problems) if not problem]
     if not good:
         raise DataError(f"{paths[0]}: {problems[0]}; none of {len(paths)} image(s) can be decoded")
     known = None
     if reference:
-        decoded, faults = _decode(image_paths(reference), side)
+        scored = {path.resolve() for path in paths}
+        others = [path for path in image_paths(reference) if path.resolve() not in scored]
+        if not others:
+            raise DataError("--reference holds only the images that are to be scored")
+        decoded, faults = _decode(others, side, say)
         known = decoded[[not fault for fault in faults]]
+        if not len(known):
+            raise DataError(f"{others[0]}: {faults[0]}; no reference image can be decoded")
     try:
         values = score(encoder, images[good], known)
     except ValueError as error:
@@ -134,11 +155,25 @@ def score_files(results: StudyResults, key: str, places: Sequence[Path], referen
     return pd.DataFrame({"path": list(map(str, paths)), "score": scores, "problem": problems})
 
 
-def _decode(paths: Sequence[Path], side: int) -> tuple[np.ndarray, list[str]]:
+def write_scores(frame: pd.DataFrame, out: Path) -> None:
+    """As Parquet or CSV, by the ending of ``out``. Raises ``StoreError``."""
+    try:
+        if out.suffix == ".parquet":
+            frame.to_parquet(out, index=False)
+        else:
+            frame.to_csv(out, index=False)
+    except OSError as error:
+        raise StoreError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def _decode(paths: Sequence[Path], side: int, say: Callable[[str], None]) -> tuple[np.ndarray, list[str]]:
     """(N, 3, side, side) uint8 and what is wrong with each, "" for nothing."""
     import numpy as np
 
     images, problems = zip(*_decoded(paths, side), strict=True)
+    for path, problem in zip(paths, problems, strict=True):
+        if problem:
+            say(f"skipped: {path}: {problem}")
     return np.stack(images), list(problems)
 
 

@@ -27,7 +27,6 @@ class Ledger:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         before = store.read_state(key)
-        store.clear_stop(key)  # of an earlier attempt
         self._status = TrialStatus(
             state=TrialState.RUNNING, started=time.time(), heartbeat=time.time(), epoch=0, epochs=epochs,
             attempt=before.attempt + 1, host=socket.gethostname(), pid=os.getpid())
@@ -55,7 +54,7 @@ class Ledger:
     def finish(self, result: TrainResult) -> None:
         """The result first: from then on the trial is FINISHED, whatever happens to this process."""
         self.store.write_result(self.key, dataclasses.asdict(result))
-        self._close(TrialState.FINISHED, flags=tuple(result.flags))
+        self._close(TrialState.FINISHED, flags=tuple(result.flags), epoch=result.epochs)
 
     def fail(self, reason: str, message: str, details: str) -> None:
         self.store.write_error(self.key, details)
@@ -68,11 +67,11 @@ class Ledger:
 
     def stop_as_asked(self) -> None:
         """As ``stop``, for a trial that a person has stopped."""
-        self.store.clear_stop(self.key)
         self._close(**ASKED)
 
     def _close(self, state: TrialState, **changes: Any) -> None:
         self._closed.set()
+        self.store.clear_stop(self.key)
         self._change(state=state, finished=time.time(), **changes)
 
     def _change(self, **changes: Any) -> None:

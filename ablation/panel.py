@@ -56,13 +56,13 @@ class Panel:
     def _record(self, event: Event) -> None:
         if event.kind in ("start", "epoch"):
             self.running[event.key] = (event.epoch, event.text)
-        elif event.kind in ("finished", "failed", "retry"):
+        elif event.kind in ("finished", "failed", "stopped", "retry"):
             self.running.pop(event.key, None)
         if event.kind == "finished":
             self.done[event.key] = event.score
         if event.kind == "failed":
             self.failed[event.key] = event.text
-        if event.kind in ("note", "warning", "retry", "failed") or (event.kind == "finished" and event.text):
+        if event.kind in ("note", "warning", "retry", "failed", "stopped") or (event.kind == "finished" and event.text):
             self.notes.append(f"{event.kind}: {event.key} {event.text}".replace("  ", " ").removeprefix("note: "))
 
     def line(self, event: Event) -> str:

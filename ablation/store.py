@@ -119,7 +119,7 @@ class StudyStore:
     def lock_holder(self) -> dict[str, Any] | None:
         """Who runs the study now: ``{host, pid, started}``, or None. A dead holder does not count."""
         try:
-            with (self.path / LOCK_FILE).open("r+") as handle:
+            with (self.path / LOCK_FILE).open() as handle:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:

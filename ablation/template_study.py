@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 TEMPLATE = """\
 # ablation run {file}        what it would do, without training: ablation plan {file}
 # All fields: ablation validate --schema. Any of them can be overridden: ablation run {file} train.epochs=5
@@ -36,9 +39,11 @@ retries: 2
 """
 
 
-def study_text(file: str, name: str, root: str | None) -> str:
+def study_text(file: str, title: str, root: str | None) -> str:
     """A study on the pictures below ``root`` (class folders, or a CSV or Parquet table), or on drawn ones."""
-    dataset = "sewer-sim" if root is None else "table" if root.endswith((".csv", ".parquet", ".pq")) else "folder"
-    line = "" if root is None else f'  root: "{root}"\n'
-    return TEMPLATE.format(file=file, name=name, dataset=dataset, root=line, total=1000 if root is None else "null",
-                           epochs=10)
+    tables = (".csv", ".parquet", ".pq")
+    dataset = "sewer-sim" if root is None else "table" if root.lower().endswith(tables) else "folder"
+    line = "" if root is None else f"  root: {json.dumps(root)}\n"  # a JSON string is a YAML string
+    name = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-")[:60] or "study"
+    total = 1000 if root is None else "null"
+    return TEMPLATE.format(file=file, name=json.dumps(name), dataset=dataset, root=line, total=total, epochs=10)

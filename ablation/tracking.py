@@ -9,6 +9,7 @@ and ``ablation sync`` brings MLflow up to date after an outage.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import os
 import signal
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -223,12 +226,21 @@ class BackgroundMirror:
 
 
 def server_version(uri: str, timeout: float = 5.0) -> str | None:
-    """Version of the MLflow server at an http address. Raises ``ServiceUnavailable`` when it does not answer."""
+    """Version of the MLflow server at an http address; None where it asks for a password first.
+
+    Raises ``ServiceUnavailable`` when it does not answer. A password in the address is neither sent nor shown.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/version", timeout=timeout) as reply:
+        with urllib.request.urlopen(f"{bare}/version", timeout=timeout) as reply:
             return str(reply.read(100).decode())
-    except (OSError, ValueError) as error:
-        raise ServiceUnavailable(f"MLflow at {redact(uri)} does not answer: {error}") from error
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return None
+        raise ServiceUnavailable(f"MLflow at {redact(uri)} answers {error.code} {error.reason}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ServiceUnavailable(f"MLflow at {redact(uri)} does not answer: {type(error).__name__}") from error
 
 
 def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) -> int:
@@ -241,12 +253,13 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
     _require_free(port)
     artifacts = (store.root / "mlartifacts").as_uri()
     environment = DEFAULTS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(os.environ)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root", artifacts,
-         "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], env=environment, stdout=subprocess.DEVNULL,
-        start_new_session=True)  # a group of its own: MLflow leaves its workers behind when only it is ended
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root",
+               artifacts, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    server: subprocess.Popen[bytes] | None = None
     try:
         with _first_opening(uri):
+            # A group of its own: MLflow leaves its workers behind when only it is ended.
+            server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
             while server.poll() is None and not _answers(port):
                 time.sleep(0.2)
         if server.poll() is None:
@@ -255,7 +268,8 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
     except KeyboardInterrupt:
         return 0
     finally:
-        _end_group(server)
+        if server is not None:
+            _end_group(server)
 
 
 def _end_group(server: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.config import Imbalance, TrainConfig
+from trainers.config import NUMERICS, Imbalance, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Trial:
 def trial_key(config: TrainConfig, data_digest: str) -> str:
     """``simclr-resnet18-p0.01-s0-3f9a1c2e``."""
     level = "natural" if config.imbalance == "natural" else f"p{config.imbalance:g}"
-    facts = dataclasses.asdict(config)
+    facts = dataclasses.asdict(config) | {"numerics": NUMERICS}
     del facts["allow_tiny"]
     facts["data"]["root"] = data_digest
     digest = hashlib.blake2b(canonical(facts).encode(), digest_size=4).hexdigest()

@@ -130,9 +130,9 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         """One epoch, or the final evaluation. Raises for a lost process, an unwritable store, and to be replaced."""
         if self.retired:
             raise Retired("this process has seen an error or enough trials; Tune starts the trial in a new one")
-        if self.ledger is not None and self.ledger.store.stop_requested(self.job.key):
-            return self._stop()
         try:
+            if StudyStore(self.job.study_dir).stop_requested(self.job.key):
+                return self._stop()
             item = self._advance()
         except (LostRank, StoreError):
             self.broken = True
@@ -160,11 +160,13 @@ class Gang(tune.Trainable):  # type: ignore[misc]
             ray.kill(other)
 
     def _stop(self) -> dict[str, Any]:
-        """A person has asked for it: save the epoch on all ranks, and be ready for the next trial."""
-        assert self.ledger is not None
+        """A person has asked for it: save the epoch, and be ready for the next trial."""
+        if self.ledger is None:  # asked before this process had begun
+            self.ledger = Ledger(StudyStore(self.job.study_dir), self.job.key, self.job.config["train"]["epochs"])
         pending = [other.close.remote() for other in self.others]
-        self.rank.close()
-        self._raise_what_happened_elsewhere(pending)
+        self.rank.close()  # rank 0 saves; what becomes of the others changes nothing now
+        if pending:
+            ray.wait(pending, num_returns=len(pending))
         self.ledger.stop_as_asked()
         return self._outcome()
 
@@ -174,6 +176,10 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         pending = [other.advance.remote() for other in self.others]
         try:
             item = self.rank.advance()
+        except TrainingError:  # every rank says the same, and this one also knows its checkpoint
+            if pending:
+                ray.wait(pending, num_returns=len(pending))
+            raise
         except Exception:
             self._raise_what_happened_elsewhere(pending)
             raise

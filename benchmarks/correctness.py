@@ -31,14 +31,25 @@ class Case:
         self.test, _, rest = element.get("name", "").partition("[")
         self.parameters = rest.removesuffix("]").split("-")
         self.figures = {p.get("name", ""): float(p.get("value", "nan")) for p in element.iter("property")}
-        self.good = not any(child.tag in ("failure", "error") for child in element)
+        self.failed = any(child.tag in ("failure", "error") for child in element)
         self.skipped = any(child.tag == "skipped" for child in element)
+
+    @property
+    def good(self) -> bool:
+        return not self.failed and not self.skipped
+
+    def figure(self, name: str) -> float:
+        return self.figures.get(name, float("nan"))
 
 
 def read(report: Path) -> list[Case]:
     suites = tuple(suite.removeprefix("tests/").removesuffix(".py").replace("/", ".") for suite in SUITES)
     cases = [Case(element) for element in ElementTree.parse(report).iter("testcase")]
-    return [case for case in cases if case.suite.startswith(suites)]
+    chosen = [case for case in cases if case.suite.startswith(suites) or not case.suite]  # a module that broke has none
+    for suite in suites:
+        if not any(case.suite.startswith(suite) for case in chosen):
+            raise SystemExit(f"{report}: no test of tests/{suite.replace('.', '/')} is in it")
+    return chosen
 
 
 def run_proofs() -> list[Case]:
@@ -56,7 +67,7 @@ def rank_table(cases: list[Case]) -> Iterable[str]:
     for case in cases:
         if case.test == "test_ranks_equal_one_process":
             ranks, method, backbone, dtype = case.parameters
-            figures = (f"{case.figures[name]:.0e}" for name in ("loss", "gradient", "worst_parameter"))
+            figures = (f"{case.figure(name):.0e}" for name in ("loss", "gradient", "worst_parameter"))
             yield f"| {method} | {backbone} | {dtype} | {ranks.removesuffix('ranks')} | {' | '.join(figures)} |"
 
 
@@ -84,7 +95,7 @@ def summary_table(cases: list[Case]) -> Iterable[str]:
     for suite in dict.fromkeys(case.suite for case in cases):
         here = [case for case in cases if case.suite == suite]
         skipped, good = sum(case.skipped for case in here), sum(case.good for case in here)
-        yield f"| `tests/{suite.replace('.', '/')}.py` | {len(here)} | {good - skipped} | {skipped} |"
+        yield f"| `tests/{suite.replace('.', '/')}.py` | {len(here)} | {good} | {skipped} |"
 
 
 def render(cases: list[Case]) -> str:
@@ -99,10 +110,13 @@ def render(cases: list[Case]) -> str:
 
 def main(arguments: list[str]) -> int:
     cases = read(Path(arguments[0])) if arguments else run_proofs()
+    failed = [f"{case.suite}::{case.test}" for case in cases if case.failed]
+    if failed:  # a document of half the proofs would say too much
+        print(*[f"failed: {name}" for name in failed], sep="\n")
+        return 1
     OUT.write_text(render(cases))
-    failed = [f"{case.suite}::{case.test}" for case in cases if not case.good]
-    print(*[f"failed: {name}" for name in failed], OUT.relative_to(ROOT), sep="\n")
-    return 1 if failed else 0
+    print(OUT.relative_to(ROOT))
+    return 0
 
 
 if __name__ == "__main__":

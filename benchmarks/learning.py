@@ -101,9 +101,13 @@ def render(frame: pd.DataFrame, grey: list[float]) -> str:
 
 
 def facts(frame: pd.DataFrame) -> str:
+    """Raises ``SystemExit`` unless every trial has finished: a mean over fewer seeds is another number."""
+    if not (frame["state"] == "FINISHED").all():
+        raise SystemExit("some trials are not FINISHED: run this again")
+    codes = ", ".join(sorted(set(frame["provenance.code"])))
     train, test = (int(frame[f"provenance.num_{name}"].iloc[0]) for name in ("train", "test"))
-    return (f"{facts_line()} {train} pre-training and {test} test pictures, 50 % defects; AUROC, mean ± standard "
-            f"deviation over n = {len(SEEDS)} seeds; gain in points, paired by seed; minutes of training on one "
+    return (f"Trials of commit {codes}. {facts_line()} {train} pre-training and {test} test pictures, 50 % defects; "
+            f"AUROC, mean ± standard deviation over n = {len(SEEDS)} seeds; gain in points, paired by seed; minutes of training on one "
             "thread, median.")
 
 

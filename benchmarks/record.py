@@ -29,7 +29,8 @@ def facts_line() -> str:
     """Commit, versions and machine in one line of prose."""
     facts = describe(torch.device("cpu"))
     versions = ", ".join(f"{name} {facts[name]}" for name in ("torch", "torchvision", "timm", "numpy", "scikit-learn"))
-    return (f"Commit {facts['code']}; Python {facts['python']}, {versions}; {len(os.sched_getaffinity(0))} cores, "
+    cores = len(os.sched_getaffinity(0))
+    return (f"Written at commit {facts['code']}; Python {facts['python']}, {versions}; {cores} cores, "
             f"{torch.backends.cpu.get_cpu_capability()}; {time.strftime('%Y-%m-%d')}.")
 
 

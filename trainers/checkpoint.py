@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -26,15 +25,19 @@ class Position:
 
 def save(folder: Path, position: Position, state: dict[str, Any]) -> None:
     """Write temp file, sync, rename: a kill at any moment leaves the old or the new file, never half a one."""
-    target, temporary = folder / CURRENT, folder / "checkpoint.tmp"
-    replace_file(temporary, partial(torch.save, {"position": vars(position), **state}))
-    if target.exists():
-        os.replace(target, folder / PREVIOUS)
-    os.replace(temporary, target)
+    target = folder / CURRENT
+
+    def write(handle: BinaryIO) -> None:
+        torch.save({"position": vars(position), **state}, handle)
+        if target.exists():
+            os.replace(target, folder / PREVIOUS)
+
+    replace_file(target, write)
 
 
 def load(folder: Path, log: Callable[[str], None]) -> tuple[Position, dict[str, Any]] | None:
     """The newest readable checkpoint, or None. A damaged one is said and skipped."""
+    _remove_halves(folder)
     for name in (CURRENT, PREVIOUS):
         path = folder / name
         if not path.exists():
@@ -49,5 +52,12 @@ def load(folder: Path, log: Callable[[str], None]) -> tuple[Position, dict[str, 
 
 def clear(folder: Path) -> None:
     """Remove the checkpoints of a finished run; its encoder is exported separately."""
-    for name in (CURRENT, PREVIOUS, "checkpoint.tmp"):
+    for name in (CURRENT, PREVIOUS):
         (folder / name).unlink(missing_ok=True)
+    _remove_halves(folder)
+
+
+def _remove_halves(folder: Path) -> None:
+    """What a process that was killed while saving left behind: each as large as a checkpoint."""
+    for path in folder.glob(".tmp-*.pt"):
+        path.unlink(missing_ok=True)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainers.distributed import all_reduce_mean
+
 MIN_FEATURE_STD = 0.05
 """Spread of unit features, 1 = all over the sphere."""
 TEACHER_RANGE = (0.01, 0.999)
@@ -20,10 +22,12 @@ MIN_RANKME = 1.01
 """Rank-1 features have RankMe 1.0001 (ecosystem.md, section 4). Uncentred: healthy ViT features may lie at 1.5."""
 
 
+@torch.no_grad()
 def feature_std(features: Tensor) -> Tensor:
-    """sqrt(D) x mean batch deviation of L2-normalised features (B, D): 0 collapsed, 1 isotropic."""
-    unit = F.normalize(features.float(), dim=1)
-    spread: Tensor = unit.std(0).mean() * unit.shape[1] ** 0.5
+    """sqrt(D) x mean deviation of L2-normalised features (B, D) over the joint batch: 0 collapsed, 1 isotropic."""
+    unit = F.normalize(features.float(), dim=1).double()
+    mean, square = all_reduce_mean(torch.stack([unit.mean(0), unit.square().mean(0)]))
+    spread: Tensor = (square - mean.square()).clamp(min=0).sqrt().mean() * unit.shape[1] ** 0.5
     return spread
 
 

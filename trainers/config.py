@@ -14,6 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+NUMERICS = 2
+"""Part of every trial's key: raised whenever equal settings would give other numbers (a changed default, formula or
+draw), together with ``make golden``, so that trials of before are not taken for trials of now."""
 STRICT = {"extra": "forbid", "frozen": True}
 Imbalance = float | Literal["natural"]
 Option = bool | int | float | str | list[float] | None
@@ -27,6 +30,9 @@ class ConfigError(ValueError):
         super().__init__(f"{path}: {message}" if path else message)
         self.path = path
         self.message = message
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        return type(self), (self.path, self.message)  # errors travel between processes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,4 +48,5 @@ def use_matrix_products(net: nn.Module) -> None:
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:
-    return conv.groups == math.prod(conv.dilation) == 1 and conv.padding_mode == "zeros" and conv.padding != "same"
+    named = isinstance(conv.padding, str)
+    return conv.groups == math.prod(conv.dilation) == 1 and conv.padding_mode == "zeros" and not named

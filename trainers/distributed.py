@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast, final
 
 import torch
 import torch.distributed as dist
+from timm.layers import convert_sync_batchnorm as convert_on_cuda
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -181,7 +182,10 @@ class SyncBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
-        return joint_batch_norm(input, self)
+        out = joint_batch_norm(input, self)
+        for module in self.children():  # timm's BatchNormAct2d carries drop-out and activation
+            out = module(out)
+        return out
 
 
 def convert_sync_batchnorm(module: M, device: torch.device | str = "cpu") -> M:
@@ -192,7 +196,7 @@ def convert_sync_batchnorm(module: M, device: torch.device | str = "cpu") -> M:
     if not is_distributed():
         return module
     if torch.device(device).type == "cuda":
-        return cast(M, nn.SyncBatchNorm.convert_sync_batchnorm(module))  # type: ignore[no-untyped-call]
+        return cast(M, convert_on_cuda(module))  # as torch's, and keeps the activation in timm's BatchNormAct2d
     return cast(M, _convert(module))
 
 
@@ -204,6 +208,7 @@ def _convert(module: nn.Module) -> nn.Module:
         # The very same tensors, so that optimisers and EMA pairs made before keep working.
         new._parameters.update(module._parameters)
         new._buffers.update(module._buffers)
+        new._modules.update(module._modules)
         return new.train(module.training)
     for name, child in module.named_children():
         setattr(module, name, _convert(child))

@@ -49,6 +49,11 @@ class Meter:
         if self.device.type == "cpu" or progress.step % CUDA_CHECK_STEPS == 0:
             self.guard()
 
+    @property
+    def is_good(self) -> bool:
+        """Whether every step so far was finite. Waits for the device."""
+        return int(self.first_bad_step) < 0
+
     def guard(self) -> None:
         """Raise ``TrainingError('diverged')`` if a step since the start was not finite."""
         step = int(self.first_bad_step)

@@ -9,6 +9,7 @@ tried (docs/results/recipes.md). On ViTs only AdamW trains reliably (MoCo v3, st
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,6 +83,9 @@ GENERIC: dict[str, Recipe] = {
 }
 """Where a new method starts until it has a recipe."""
 
+RESNETS = re.compile(r"(tv_|gluon_|wide_|se|eca|sk)*res(net|next)(?!v2)")
+"""timm's names of its class ``ResNet``, known without building one."""
+
 FIELDS = ("optimizer", "lr", "weight_decay", "warmup_epochs", "clip_grad")
 """What a study file may set instead of the recipe."""
 
@@ -103,5 +107,5 @@ def recipe(method: str, backbone: str) -> Recipe:
     """
     if method not in METHOD_NAMES:
         raise ConfigError("grid.method", f"unknown method '{method}'{suggest(method, METHOD_NAMES)}")
-    kind = "resnet" if backbone.startswith("resnet") else "vit"
+    kind = "resnet" if RESNETS.match(backbone) else "vit"
     return RECIPES.get((method, kind), GENERIC[kind])

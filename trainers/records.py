@@ -100,3 +100,6 @@ class TrainingError(RuntimeError):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+    def __reduce__(self) -> tuple[type[TrainingError], tuple[str, str]]:
+        return type(self), (self.reason, self.message)  # errors travel between processes

@@ -115,7 +115,8 @@ def _batch(run: Run, rows: np.ndarray, pixels: np.ndarray, epoch: int, meter: Me
 
 
 def _save(run: Run, meter: Meter, position: Position, metrics: dict[str, float]) -> None:
-    meter.guard()
+    if not meter.is_good:
+        return  # only this rank saves: all of them end together at the meter's next look
     state = {"run": run.state(), "meter": meter.state(), "metrics": metrics}
     checkpoint.save(run.context.trial_dir, position, state)
     meter.last_good = position

@@ -61,7 +61,24 @@ def test_an_unknown_metric_is_named(store: Path, monkeypatch: pytest.MonkeyPatch
     assert "probe/auroc" in text
 
 
-@pytest.mark.parametrize(("data", "dataset"), [(None, "sewer-sim"), ("/data/parts", "folder"), ("t.csv", "table")])
+@pytest.mark.parametrize("words", [("regret", "demo", "--within", ""), ("variance", "demo", "--factors", ","),
+                                   ("correlate", "demo", "--within", "")])
+def test_empty_lists_are_usage_errors(words: tuple[str, ...], store: Path, monkeypatch: pytest.MonkeyPatch,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = call(monkeypatch, capsys, "analyze", *words, "--store", str(store))
+    assert code == 2
+    assert "at least one column" in text
+
+
+@pytest.mark.parametrize("name", ["2024.yaml", "true.yaml", "Prüfung äöü.yaml", f"{'x' * 90}.yaml"])
+def test_init_gives_any_file_a_valid_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / name
+    assert call(monkeypatch, capsys, "init", str(path), "--data", 'a "quoted" \\ place')[0] == 0
+    assert StudySpec.load(str(path)).data.root == 'a "quoted" \\ place'
+
+
+@pytest.mark.parametrize(("data", "dataset"), [(None, "sewer-sim"), ("/data/parts", "folder"), ("t.CSV", "table")])
 def test_init_writes_a_valid_study_once(data: str | None, dataset: str, tmp_path: Path,
                                         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "My parts.yaml"

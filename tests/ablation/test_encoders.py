@@ -52,8 +52,11 @@ def test_scores_of_files_with_the_odd_one_first_and_the_broken_one_named(place: 
     assert len(frame) == 9
     assert frame.loc[frame["score"].idxmax(), "path"] == "photos/5.png"
     assert np.isnan(frame.set_index("path").loc["photos/broken.jpg", "score"])
-    against = ablation(place, "score", "demo", KEY, "photos/5.png", "--reference", "photos", "--format", "json")
-    assert json.loads(against.stdout)[0]["score"] >= 0
+    two = ("photos/5.png", "photos/6.png")
+    both = ablation(place, "score", "demo", KEY, *two, "--reference", "photos", "--format", "json")
+    odd, usual = (row["score"] for row in json.loads(both.stdout))
+    assert odd > usual > 0.01  # no image is its own reference
+    assert "skipped: photos/broken.jpg" in both.stderr
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), [
@@ -61,6 +64,9 @@ def test_scores_of_files_with_the_odd_one_first_and_the_broken_one_named(place: 
     (("demo", KEY, "studies"), 2, "no images"),
     (("demo", KEY, "photos/broken.jpg"), 2, "none of 1 image(s) can be decoded"),
     (("demo", KEY, "photos/5.png"), 2, "give mostly normal images with --reference"),
+    (("demo", KEY, "photos", "--reference", "photos"), 2, "only the images that are to be scored"),
+    (("demo", KEY, "photos/5.png", "--reference", "photos/broken.jpg"), 2, "no reference image can be decoded"),
+    (("demo", KEY, "photos", "--out", "gone/scores.csv"), 2, "in a folder that exists"),
     (("demo", KEY[:-1], "photos"), 4, f"did you mean '{KEY}'"),
 ])
 def test_what_cannot_be_scored_is_one_line(place: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -81,6 +87,11 @@ def test_export_is_a_timm_checkpoint_with_a_card_that_runs(place: Path) -> None:
     with torch.no_grad():
         expected = model.eval()(Normalization()(images / 255))
     torch.testing.assert_close(encoder(images), expected, rtol=1e-4, atol=1e-5)
+    assert ablation(place, "export", "demo", KEY, "--out", "model").returncode == 0  # again
+    (place / "README.md").write_text("mine")
+    refused = ablation(place, "export", "demo", KEY, "--out", ".")
+    assert refused.returncode == 2
+    assert (place / "README.md").read_text() == "mine"
     card = (folder / "README.md").read_text()
     assert "| probe/auroc | 0.7500 |" in card
     code = card.split("```python\n")[1].split("```")[0]

@@ -31,15 +31,15 @@ MOODS = ("time/", "memory/", "train/images_per_second", "train/data_wait")
 """Numbers of the machine, not of the run."""
 
 
-def configuration(method: str) -> TrainConfig:
+def configuration(method: str, backbone: str, precision: str) -> TrainConfig:
     return TrainConfig.from_dict({
-        "method": method, "backbone": "resnet18", "imbalance": 0.1, "seed": 0, "allow_tiny": True,
+        "method": method, "backbone": backbone, "imbalance": 0.1, "seed": 0, "allow_tiny": True,
         "data": {"dataset": "digits", "image_size": 32}, "subset": {"total": 64},
-        "train": {"epochs": EPOCHS, "batch_size": 64 // STEPS_PER_EPOCH, "precision": "fp32"},
+        "train": {"epochs": EPOCHS, "batch_size": 64 // STEPS_PER_EPOCH, "precision": precision},
         "evaluation": {"max_images": 80, "fixed_labelled": 40}})
 
 
-def run_rank(rank: int, ranks: int, method: str, folder: str, cache: str, kill_at: int | None) -> None:
+def run_rank(rank: int, ranks: int, case: tuple[str, str, str], folder: str, cache: str, kill_at: int | None) -> None:
     """One rank of one start. A process that will be killed saves every other step, any other one after the last."""
     torch.set_num_threads(1)
     trainers.train.CHECKPOINT_SECONDS = -1.0
@@ -53,7 +53,7 @@ def run_rank(rank: int, ranks: int, method: str, folder: str, cache: str, kill_a
         rendezvous = Path(folder, f"rendezvous-{kill_at}").absolute()
         distributed.init_process_group(rank, ranks, device="cpu", init_method=f"file://{rendezvous}")
     context = RunContext(trial_dir=Path(folder), cache_dir=Path(cache), rank=rank, world_size=ranks, threads=1)
-    for item in trainers.train.train(configuration(method), context):
+    for item in trainers.train.train(configuration(*case), context):
         if rank == 0:
             name = f"epoch-{item.epoch}" if isinstance(item, EpochReport) else "result"
             numbers = {key: value for key, value in item.metrics.items() if not key.startswith(MOODS)}
@@ -94,20 +94,25 @@ def start(processes: Any, ranks: int, *arguments: Any) -> list[int]:
     return [process.exitcode for process in gang]
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("method", METHODS)
-def test_killed_and_resumed_ends_bit_equal(method: str, ranks: int, processes: Any, cache: Path,
-                                           tmp_path: Path) -> None:
+CASES = [(method, "resnet18", "fp32", ranks) for method in METHODS for ranks in (1, 2)]
+CASES += [("dino", "vit_tiny", "bf16", 1), ("mae", "vit_tiny", "bf16", 2)]
+
+
+@pytest.mark.parametrize(("method", "backbone", "precision", "ranks"), CASES,
+                         ids=["-".join(map(str, case)) for case in CASES])
+def test_killed_and_resumed_ends_bit_equal(method: str, backbone: str, precision: str, ranks: int, processes: Any,
+                                           cache: Path, tmp_path: Path) -> None:
+    case = (method, backbone, precision)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
     kill_at = random.Random(f"{method}-{ranks}").randrange(3, EPOCHS * STEPS_PER_EPOCH)
-    assert start(processes, ranks, method, str(whole), str(cache), None) == [0] * ranks
-    assert start(processes, ranks, method, str(broken), str(cache), kill_at) == [-signal.SIGKILL] * ranks
+    assert start(processes, ranks, case, str(whole), str(cache), None) == [0] * ranks
+    assert start(processes, ranks, case, str(broken), str(cache), kill_at) == [-signal.SIGKILL] * ranks
     saved, _ = checkpoint.load(broken, print) or (Position(), None)
     assert saved.epoch * STEPS_PER_EPOCH + saved.step_in_epoch == kill_at - kill_at % 2
     assert not (broken / "result.json").exists()
-    assert start(processes, ranks, method, str(broken), str(cache), None) == [0] * ranks
+    assert start(processes, ranks, case, str(broken), str(cache), None) == [0] * ranks
 
     for name in ("epoch-1.json", "epoch-2.json", "result.json"):
         assert json.loads((broken / name).read_text()) == json.loads((whole / name).read_text())

@@ -4,7 +4,8 @@
 
 One thread, seed 0, digits at 32 px, batch 16, the recipes' optimisers. In float64, views included: Barlow Twins
 multiplies float32's rounding by 10 to 100 a step, so that processors with and without AVX-512 part within five
-(measured). A change that moves these numbers changes results: renew the file only when that is the commit's purpose.
+(measured at the paper's width). A change that moves these numbers changes results: raise ``NUMERICS`` and renew the
+file only when that is the commit's purpose.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 import trainers.train
 from tests.trainers.methods.steps import BACKBONE_NAMES
-from trainers.config import TrainConfig
+from trainers.config import NUMERICS, TrainConfig
 from trainers.meter import Meter
 from trainers.methods import METHODS
 from trainers.records import RunContext, StepOutput
@@ -70,7 +71,7 @@ def read() -> dict[tuple[str, str], list[float]]:
 
 
 def write() -> None:
-    lines = [f"# torch {torch.__version__.split('+')[0]}, timm {timm.__version__}, python "
+    lines = [f"# numerics {NUMERICS}", f"# torch {torch.__version__.split('+')[0]}, timm {timm.__version__}, python "
              f"{sys.version.split()[0]}, {torch.backends.cpu.get_cpu_capability()}; renewed by: make golden"]
     with tempfile.TemporaryDirectory() as cache:
         for method in METHODS:

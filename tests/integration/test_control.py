@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablation.store import StudyStore, TrialState
 from tests.integration.studies import ablation, command, environment, write_study
+from trainers import checkpoint
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -20,7 +21,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
 
 
 def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
-    path = write_study(tmp_path, seeds=[0, 1], epochs=60)
+    path = write_study(tmp_path, seeds=[0, 1], epochs=2000)  # cannot end by itself before it is stopped
     study = StudyStore(tmp_path / "studies" / "tiny")
     driver = subprocess.Popen(command("run", path), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
@@ -40,6 +41,9 @@ def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
         assert not study.stop_requested(first)
 
         assert driver.poll() is None
+        early = ablation(tmp_path, "retry", "tiny", first)
+        assert early.returncode == 2  # its driver would not know
+        assert f"process {driver.pid} on" in early.stderr
         stopped = ablation(tmp_path, "stop", "tiny")
         assert stopped.returncode == 0, stopped.stderr
         out, _ = driver.communicate(timeout=120)
@@ -52,17 +56,12 @@ def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
             if process is not None and process.poll() is None:
                 process.kill()
 
-    (study.trial_dir(first) / "log.txt").write_text("one\ntwo\n")
-    assert ablation(tmp_path, "logs", "tiny", first).stdout == "one\ntwo\n"
-    assert f"{first}: one\n" in ablation(tmp_path, "logs", "tiny").stdout
-
     again = ablation(tmp_path, "retry", "tiny", second)
     assert "1 trial(s) are PENDING again" in again.stderr
     assert study.read_state(second).state is TrialState.PENDING
-    done = ablation(tmp_path, "run", path)
-    assert done.returncode == 0, done.stderr
-    for key in (first, second):
-        assert [record["epoch"] for record in study.read_history(key)] == list(range(1, 61))
+    study.write_error(first, "Traceback\nValueError: no")
+    assert ablation(tmp_path, "logs", "tiny", first).stdout.endswith("Traceback\nValueError: no\n")
+    assert f"{first}: ValueError: no\n" in ablation(tmp_path, "logs", "tiny").stdout
 
     for arguments, message in ((("stop", "tiny"), "no driver runs study 'tiny'"),
                                (("stop", "tiny", first), "none of these trials is running"),
@@ -71,3 +70,24 @@ def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
         refused = ablation(tmp_path, *arguments)
         assert refused.returncode == 4
         assert message in refused.stderr
+
+
+def test_a_stopped_trial_continues_where_it_was_on_two_ranks(tmp_path: Path) -> None:
+    path = write_study(tmp_path, epochs=2000, num_workers=2)
+    study = StudyStore(tmp_path / "studies" / "tiny")
+    driver = subprocess.Popen(command("run", path), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_for(lambda: study.planned_keys() and study.read_state(study.planned_keys()[0]).epoch >= 2)
+        (key,) = study.planned_keys()
+        assert ablation(tmp_path, "stop", "tiny", key).returncode == 0
+        out, _ = driver.communicate(timeout=120)
+    finally:
+        if driver.poll() is None:
+            driver.kill()
+    assert driver.returncode == 130, out  # not finished, not failed
+    epoch = study.read_state(key).epoch
+    found = checkpoint.load(study.trial_dir(key), print)
+    assert found is not None
+    assert found[0] == checkpoint.Position(epoch)
+    assert [record["epoch"] for record in study.read_history(key)] == list(range(1, epoch + 1))

@@ -20,6 +20,7 @@ from trainers.methods.supervised import weighted_bce
 
 B, K = 5, 7
 ZERO = torch.zeros(32)
+HIDDEN = torch.arange(64).view(8, 8) % 3 > 0
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -116,6 +117,8 @@ ISLANDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": lambda a, b: nt_xent(a, b, 0.1),
     "barlow_twins_loss": lambda a, b: barlow_twins_loss(a, b, 0.0051),
     "byol_loss": byol_loss,
+    "masked_pixel_loss": lambda a, b: masked_pixel_loss(a.view(8, 8, 32), b.view(8, 8, 32), HIDDEN),
+    "weighted_bce": lambda a, b: weighted_bce(a.flatten(), (b.flatten() > 0).long(), True),
     "dino_loss": lambda a, b: dino_loss(unit(a).view(4, 16, -1), unit(b[:32]).view(2, 16, -1), ZERO, 0.1, 0.04),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from trainers import checkpoint
 from trainers.build import Run
 from trainers.checkpoint import Position
 from trainers.collapse import collapse_flags, feature_std
+from trainers.config import ConfigError
+from trainers.data.index import CorruptImage
 from trainers.meter import Meter
 from trainers.records import EpochReport, Progress, RunContext, StepOutput, TrainingError
 from trainers.train import train
@@ -32,8 +35,12 @@ def test_the_step_that_is_not_finite_stops_the_run_and_the_checkpoint_before_it_
     clip, update = Run.clip_gradients, Meter.update
 
     def poisoned(self: Run) -> Tensor:
-        norm = clip(self)
-        return norm * math.nan if broken == "gradient" and steps.count("seen") == 2 else norm
+        runs.append(self)
+        if broken == "gradient" and steps.count("seen") == 2:
+            grad = next(self.method.parameters()).grad
+            assert grad is not None
+            grad.fill_(math.nan)
+        return clip(self)
 
     def listen(self: Meter, output: StepOutput, grad_norm: Tensor, progress: Progress, num_images: int) -> None:
         steps.append("seen")
@@ -42,6 +49,7 @@ def test_the_step_that_is_not_finite_stops_the_run_and_the_checkpoint_before_it_
         update(self, output, grad_norm, progress, num_images)
 
     steps: list[str] = []
+    runs: list[Run] = []
     monkeypatch.setattr(Run, "clip_gradients", poisoned)
     monkeypatch.setattr(Meter, "update", listen)
     expected = r"not finite at step 2 \(last good checkpoint: epoch 1, step 2\)"
@@ -52,7 +60,9 @@ def test_the_step_that_is_not_finite_stops_the_run_and_the_checkpoint_before_it_
     assert found is not None
     position, state = found
     assert position == Position(0, 2)
-    assert all(torch.isfinite(value).all() for value in state["run"]["method"].values())
+    for name, value in runs[-1].method.state_dict().items():
+        if "running" not in name and "num_batches" not in name:  # the forward pass has moved those
+            assert torch.equal(value, state["run"]["method"][name]), name  # the optimiser never saw the bad gradient
 
 
 def test_on_cuda_the_guard_names_the_step_although_it_looks_later() -> None:
@@ -62,8 +72,28 @@ def test_on_cuda_the_guard_names_the_step_although_it_looks_later() -> None:
     for step in range(1, 20):
         loss = torch.tensor(math.nan if step >= 7 else 1.0)
         meter.update(StepOutput(loss, torch.randn(4, 8)), torch.tensor(1.0), Progress(step, 100, 0, 1), 4)
+    assert not meter.is_good
     with pytest.raises(TrainingError, match="not finite at step 7 "):
         meter.guard()
+
+
+def test_nothing_bad_is_saved_between_two_looks(tmp_path: Path, cache: Path) -> None:
+    from trainers.train import _begin, _save
+
+    built, meter, _, _ = _begin(config(), RunContext(trial_dir=tmp_path, cache_dir=cache, threads=1))
+    _save(built, meter, Position(0, 1), {})
+    meter.first_bad_step.fill_(1)
+    _save(built, meter, Position(0, 2), {})
+    found = checkpoint.load(tmp_path, print)
+    assert found is not None
+    assert found[0] == meter.last_good == Position(0, 1)
+
+
+@pytest.mark.parametrize("error", [TrainingError("diverged", "at step 3"), ConfigError("train.lr", "too large"),
+                                   CorruptImage("a.png", "truncated")])
+def test_errors_survive_the_way_from_another_rank(error: Exception) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
 def test_feature_std_is_1_on_the_sphere_and_0_at_a_point() -> None:

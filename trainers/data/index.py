@@ -29,6 +29,9 @@ class CorruptImage(DataError):
         self.image_id = image_id
         self.why = why
 
+    def __reduce__(self) -> tuple[type[CorruptImage], tuple[str, str]]:
+        return type(self), (self.image_id, self.why)  # errors travel between processes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Index:

@@ -95,7 +95,7 @@ def augment(images: Tensor, keys: np.ndarray, specs: list[ViewSpec], normalize: 
 
 def center_view(images: Tensor, size: int, normalize: Normalization) -> Tensor:
     """The un-augmented view of evaluation: the whole image, resized with antialias. (B, 3, S, S) -> (B, 3, s, s)."""
-    pixels = images.float().div_(255.0)
+    pixels = images.to(torch.get_default_dtype()).div_(255.0)
     if images.shape[-1] != size:
         whole = torch.ones(len(images), device=images.device) * images.shape[-1]
         weights = _resize_weights(torch.zeros_like(whole), whole, images.shape[-1], size)
