@@ -40,7 +40,7 @@ EPOCHS = {
 
 
 def study(name: str, root: str | None) -> StudySpec:
-    share = 1.0 if name == "ir-dev" else 0.6  # of the epochs: pictures of 48 px cost more, and there are fewer
+    share = 1.0 if name == "ir-dev" else 0.5  # of the epochs: pictures of 48 px cost more, and there are fewer
     data = (DataConfig(dataset="folder", root=root, image_size=32) if name == "ir-dev" else
             DataConfig(dataset="sewer-sim", image_size=48, cache_size=56, options={"num_train": 2400, "num_val": 1600}))
     return StudySpec(
@@ -106,9 +106,9 @@ def facts(frame: pd.DataFrame) -> str:
         raise SystemExit("some trials are not FINISHED: run this again")
     codes = ", ".join(sorted(set(frame["provenance.code"])))
     train, test = (int(frame[f"provenance.num_{name}"].iloc[0]) for name in ("train", "test"))
-    return (f"Trials of commit {codes}. {facts_line()} {train} pre-training and {test} test pictures, 50 % defects; "
-            f"AUROC, mean ± standard deviation over n = {len(SEEDS)} seeds; gain in points, paired by seed; minutes of training on one "
-            "thread, median.")
+    return (f"Trials of commit {codes}. {facts_line()} {train} pre-training and {test} test pictures, 50 % defects. "
+            f"AUROC, mean ± standard deviation over n = {len(SEEDS)} seeds; gain in points, paired by seed; minutes of "
+            "training on one thread, median.")
 
 
 def main(arguments: list[str]) -> int:
