@@ -89,7 +89,7 @@ METRICS: dict[str, MetricInfo] = {
     "sewer/f1_normal": _info("F1 of 'no code fires'", "0..1", "higher", "Haurum & Moeslund, CVPR 2021"),
     "train/loss": _info("mean loss of the epoch; compare within one method only", "real", "context", "design"),
     "train/grad_norm": _info("norm of the gradient before clipping", ">= 0", "context", "design"),
-    "train/feature_std": _info("deviation of unit features over the batch, times sqrt(D); under 0.05 collapsed",
+    "train/feature_std": _info("deviation of unit features over the batch, times sqrt(D); under 0.02 collapsed",
                                "0..1", "context", "design"),
     "train/teacher_entropy": _info("DINO: entropy of the teacher's assignments as a share of ln K; 0 or 1: collapsed",
                                    "0..1", "context", "Caron et al. 2021, arXiv 2104.14294"),
