@@ -115,6 +115,6 @@ def _new_lines(path: Path, seen: dict[Path, int]) -> list[str]:
     except OSError:
         return []
     start = seen.get(path, 0) if len(data) >= seen.get(path, 0) else 0
-    end = data.rfind(b"\n", start) + 1 or (len(data) if path.name == "error.txt" else start)
+    end = len(data) if path.name == "error.txt" else data.rfind(b"\n", start) + 1 or start
     seen[path] = max(start, end)
     return data[start:end].decode(errors="replace").splitlines()

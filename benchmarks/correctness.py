@@ -55,7 +55,8 @@ def read(report: Path) -> list[Case]:
 def run_proofs() -> list[Case]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        subprocess.run([sys.executable, "-m", "pytest", "-q", *SUITES, f"--junitxml={report}"], cwd=ROOT, check=False,
+        subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadscope", *SUITES,
+                        f"--junitxml={report}"], cwd=ROOT, check=False,
                        stdout=sys.stderr)
         return read(report)
 

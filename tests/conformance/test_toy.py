@@ -81,7 +81,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(root: Path, *arguments: str) -> tuple[int, str]:
-    environment = os.environ | {"PYTHONPATH": str(root), "RANK_TEST_METHODS": "toy"}
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = outer | {"PYTHONPATH": str(root), "RANK_TEST_METHODS": "toy"}
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments], cwd=root,
                           env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr

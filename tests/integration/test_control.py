@@ -13,7 +13,7 @@ from tests.integration.studies import ablation, command, environment, write_stud
 from trainers import checkpoint
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -65,7 +65,7 @@ def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
 
     for arguments, message in ((("stop", "tiny"), "no driver runs study 'tiny'"),
                                (("stop", "tiny", first), "none of these trials is running"),
-                               (("retry", "tiny"), "none of these trials has failed or was stopped"),
+                               (("retry", "tiny", second), "none of these trials has failed or was stopped"),
                                (("logs", "tiny", first[:-1]), f"did you mean '{first}'")):
         refused = ablation(tmp_path, *arguments)
         assert refused.returncode == 4
