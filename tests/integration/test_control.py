@@ -78,7 +78,9 @@ def test_a_stopped_trial_continues_where_it_was_on_two_ranks(tmp_path: Path) -> 
     driver = subprocess.Popen(command("run", path), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
     try:
-        wait_for(lambda: study.planned_keys() and study.read_state(study.planned_keys()[0]).epoch >= 2)
+        wait_for(lambda: driver.poll() is not None
+                 or (study.planned_keys() and study.read_state(study.planned_keys()[0]).epoch >= 2))
+        assert driver.poll() is None, driver.stdout and driver.stdout.read()
         (key,) = study.planned_keys()
         assert ablation(tmp_path, "stop", "tiny", key).returncode == 0
         out, _ = driver.communicate(timeout=120)
