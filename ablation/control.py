@@ -6,7 +6,6 @@ after every epoch. Nothing here needs Ray.
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from ablation.errors import NothingMatched, StudyLocked
 from ablation.store import StudyStore, TrialState
+from trainers.config import suggest
 
 STOP_SECONDS = 180.0
 """A driver lets its trials save their epoch, writes the report and brings MLflow up to date before it ends."""
@@ -28,9 +28,8 @@ def matching_keys(study: StudyStore, wanted: Sequence[str]) -> list[str]:
     planned = study.planned_keys()
     for key in wanted:
         if key not in planned:
-            close = difflib.get_close_matches(key, planned, n=1)
-            hint = f" (did you mean '{close[0]}'?)" if close else ""
-            raise NothingMatched(f"study '{study.name}' has no trial '{key}'{hint}; see: ablation status {study.name}")
+            raise NothingMatched(f"study '{study.name}' has no trial '{key}'{suggest(key, planned)}; "
+                                 f"see: ablation status {study.name}")
     return list(wanted) or planned
 
 

@@ -165,8 +165,7 @@ class Gang(tune.Trainable):  # type: ignore[misc]
             self.ledger = Ledger(StudyStore(self.job.study_dir), self.job.key, self.job.config["train"]["epochs"])
         pending = [other.close.remote() for other in self.others]
         self.rank.close()  # rank 0 saves; what becomes of the others changes nothing now
-        if pending:
-            ray.wait(pending, num_returns=len(pending))
+        _wait(pending)
         self.ledger.stop_as_asked()
         return self._outcome()
 
@@ -177,8 +176,7 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         try:
             item = self.rank.advance()
         except TrainingError:  # every rank says the same, and this one also knows its checkpoint
-            if pending:
-                ray.wait(pending, num_returns=len(pending))
+            _wait(pending)
             raise
         except Exception:
             self._raise_what_happened_elsewhere(pending)
@@ -211,6 +209,12 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         status = self.ledger.status
         return {"done": True, "epoch": status.epoch, "state": str(status.state), "reason": status.reason,
                 "message": status.message, "flags": list(status.flags)}
+
+
+def _wait(pending: list[Any]) -> None:
+    """Until each has ended, however it ended."""
+    if pending:
+        ray.wait(pending, num_returns=len(pending))
 
 
 def free_address() -> str:

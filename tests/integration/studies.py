@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 TINY = """\
@@ -45,3 +46,11 @@ def ablation(folder: Path, *arguments: str | Path, timeout: float = 300) -> subp
     """Run one command to its end."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=folder, env=environment(folder),
                           timeout=timeout)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Raises ``AssertionError`` when it never becomes true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ablation.store import StudyStore, TrialState
-from tests.integration.studies import ablation, command, environment, write_study
+from tests.integration.studies import ablation, command, environment, wait_for, write_study
 from trainers import checkpoint
 
-
-def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
+PATIENCE = 300.0
+"""Seconds; two ranks beside another test file need minutes on two cores."""
 
 
 def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
@@ -27,14 +21,15 @@ def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
                               stderr=subprocess.STDOUT, text=True)
     watcher = None
     try:
-        wait_for(lambda: study.planned_keys() and all(study.read_state(k).epoch >= 1 for k in study.planned_keys()))
+        wait_for(lambda: study.planned_keys() and all(study.read_state(k).epoch >= 1 for k in study.planned_keys()),
+                 PATIENCE)
         first, second = study.planned_keys()
         watcher = subprocess.Popen(command("status", "tiny", "--watch", "--format", "json"), cwd=tmp_path,
                                    env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
 
         asked = ablation(tmp_path, "stop", "tiny", first)
         assert asked.returncode == 0, asked.stderr
-        wait_for(lambda: study.read_state(first).state is TrialState.STOPPED)
+        wait_for(lambda: study.read_state(first).state is TrialState.STOPPED, PATIENCE)
         assert study.read_state(first).reason == "stop_requested"
         assert study.read_state(second).state is TrialState.RUNNING
         assert (study.trial_dir(first) / "checkpoint.pt").exists()
@@ -79,7 +74,7 @@ def test_a_stopped_trial_continues_where_it_was_on_two_ranks(tmp_path: Path) -> 
                               stderr=subprocess.STDOUT, text=True)
     try:
         wait_for(lambda: driver.poll() is not None
-                 or (study.planned_keys() and study.read_state(study.planned_keys()[0]).epoch >= 2))
+                 or (study.planned_keys() and study.read_state(study.planned_keys()[0]).epoch >= 2), PATIENCE)
         assert driver.poll() is None, driver.stdout and driver.stdout.read()
         (key,) = study.planned_keys()
         assert ablation(tmp_path, "stop", "tiny", key).returncode == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 import ablation as package
 from ablation.store import StudyStore, TrialState
-from tests.integration.studies import ablation, command, environment, write_study
+from tests.integration.studies import ablation, command, environment, wait_for, write_study
 
 
 @pytest.fixture
@@ -32,13 +31,6 @@ def driver(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def test_a_killed_worker_is_started_again_and_a_second_driver_is_refused(
