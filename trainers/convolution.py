@@ -9,14 +9,17 @@ weights and results are those of ``nn.Conv2d``, but for rounding.
 from __future__ import annotations
 
 import math
-from typing import cast, final
+from dataclasses import dataclass
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 MAX_POSITIONS = 16
 """Output positions up to which the matrix product wins in bf16 and in float32."""
+_Pair = tuple[int, int]
 
 
 @final
@@ -25,19 +28,77 @@ class MatrixConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, O, h', w')."""
-        (down, right), (pad_y, pad_x) = self.stride, cast(tuple[int, int], self.padding)
-        height = (input.shape[2] + 2 * pad_y - self.kernel_size[0]) // down + 1
-        width = (input.shape[3] + 2 * pad_x - self.kernel_size[1]) // right + 1
+        window = _Window(cast(_Pair, self.kernel_size), cast(_Pair, self.stride), cast(_Pair, self.padding))
+        height, width = window.output_size(input)
         if input.device.type != "cpu" or height * width > MAX_POSITIONS:
             return super().forward(input)
-        last = F.pad(input.permute(0, 2, 3, 1), (0, 0, pad_x, pad_x, pad_y, pad_y))
-        taps = [
-            last[:, y : y + down * (height - 1) + 1 : down, x : x + right * (width - 1) + 1 : right]
-            for y in range(self.kernel_size[0])
-            for x in range(self.kernel_size[1])
-        ]
-        out = F.linear(torch.cat(taps, -1), self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
-        return out.permute(0, 3, 1, 2)
+        weight, bias = self.weight, self.bias
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            input, weight = input.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        return cast(Tensor, _Product.apply(input, weight, bias, window))  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Which input positions an output position looks at."""
+
+    kernel: _Pair
+    stride: _Pair
+    padding: _Pair
+
+    def output_size(self, images: Tensor) -> _Pair:
+        height, width = ((images.shape[2 + axis] + 2 * self.padding[axis] - self.kernel[axis]) // self.stride[axis] + 1
+                         for axis in (0, 1))
+        return height, width
+
+    def slices(self, size: _Pair) -> list[tuple[slice, slice, slice]]:
+        """One view of the padded (B, h, w, C) input per tap of the kernel, row by row."""
+        spans = [[slice(tap, tap + stride * (length - 1) + 1, stride) for tap in range(taps)]
+                 for taps, stride, length in zip(self.kernel, self.stride, size, strict=True)]
+        return [(slice(None), row, column) for row in spans[0] for column in spans[1]]
+
+    def taps(self, images: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, h', w', taps * C)."""
+        (down, across), last = self.padding, images.permute(0, 2, 3, 1)
+        last = F.pad(last, (0, 0, across, across, down, down))
+        return torch.cat([last[where] for where in self.slices(self.output_size(images))], -1)
+
+
+class _Product(torch.autograd.Function):
+    """Taps times weights. Gathers the taps again in the backward pass: kept, they are the largest maps of a network."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, window: _Window) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.window, ctx.has_bias = window, bias is not None
+        return F.linear(window.taps(images), _by_taps(weight), bias).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+        images, weight = ctx.saved_tensors
+        window: _Window = ctx.window
+        rows = grad.permute(0, 2, 3, 1).reshape(-1, len(weight))
+        out, (kernel_height, kernel_width), channels = len(weight), window.kernel, weight.shape[1]
+        grad_weight = (rows.T @ window.taps(images).flatten(0, 2)).view(out, kernel_height, kernel_width, channels)
+        grad_bias = rows.sum(0) if ctx.has_bias else None
+        grad_images = None
+        if ctx.needs_input_grad[0]:
+            size, (down, across) = window.output_size(images), window.padding
+            parts = (rows @ _by_taps(weight)).view(len(images), *size, -1, channels).unbind(3)
+            height, width = images.shape[2:]
+            padded = rows.new_zeros(len(images), height + 2 * down, width + 2 * across, channels)
+            for where, part in zip(window.slices(size), parts, strict=True):
+                padded[where] += part
+            grad_images = padded[:, down:down + height, across:across + width].permute(0, 3, 1, 2)
+        return grad_images, grad_weight.permute(0, 3, 1, 2), grad_bias, None
+
+
+def _by_taps(weight: Tensor) -> Tensor:
+    """(O, C, kh, kw) -> (O, kh * kw * C)."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def use_matrix_products(net: nn.Module) -> None:

@@ -39,7 +39,7 @@ class Timer:
 
 def score(run: Run) -> EvalReport:
     """Evaluate the encoder as it is now."""
-    return evaluate(run.judge.collect(run.method), run.config.evaluation, run.config.seed)
+    return evaluate(run.judge.collect(run.method), run.config.evaluation, run.config.seed, run.device)
 
 
 def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResult:

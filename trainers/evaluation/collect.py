@@ -75,7 +75,7 @@ class Judge:
         backbone = build_backbone(self.config.backbone, self.config.data.image_size).to(self.device)
         train, test = (self._feature_set(self.features(backbone, positions), positions)
                        for positions in (self.train, self.sets.test))
-        score = random_init_score(train, test, self.config.evaluation, self.config.seed)
+        score = random_init_score(train, test, self.config.seed, self.device)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, lambda handle: handle.write(json.dumps(score).encode()), sync=False)
         return score

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from scipy.special import expit
 
 from trainers.config import EvaluationConfig
 from trainers.evaluation import detectors, metrics
 from trainers.evaluation.knn import cosine_neighbors, knn_scores
 from trainers.evaluation.label_free import label_free_metrics
-from trainers.evaluation.probe import ClassWeight, LinearProbe, MultiLabelProbe, PrincipalAxes
+from trainers.evaluation.probe import ClassWeight, LinearProbe, MultiLabelProbe, PrincipalAxes, fit_probes
 from trainers.records import TrainingError
 
+PROBES: dict[str, ClassWeight] = {"probe": None, "probe_balanced": "balanced"}
 SCORE_COLUMNS = ("score_probe", "score_probe_balanced", "score_detector_knn", "score_detector_mahalanobis")
 
 
@@ -61,17 +63,18 @@ class EvalReport:
     """``<probe>/{f1,f2,deployment}``: probabilities chosen on validation; finite values only."""
 
 
-def evaluate(data: EvalInput, config: EvaluationConfig, seed: int) -> EvalReport:
-    """Score every part. Raises ``TrainingError("diverged")`` for features that are not finite."""
+def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
+             device: torch.device | str = "cpu") -> EvalReport:
+    """Score every part, probes and neighbours on ``device``. Raises ``TrainingError("diverged")`` for features that
+    are not finite."""
     _check_finite(data)
     found: dict[str, float] = {}
     thresholds: dict[str, float] = {}
     scores = {name: np.full(len(data.validation.labels) + len(data.test.labels), np.nan) for name in SCORE_COLUMNS}
     if metrics.has_both_classes(data.train.labels):
-        axes = PrincipalAxes(data.train.features)
-        weightings: tuple[tuple[str, ClassWeight], ...] = (("probe", None), ("probe_balanced", "balanced"))
-        for name, class_weight in weightings:
-            probe = LinearProbe.fit(axes, data.train.labels, seed, class_weight)
+        axes = PrincipalAxes(data.train.features, device)
+        probes = fit_probes(axes, data.train.labels, seed, list(PROBES.values()))
+        for name, probe in zip(PROBES, probes, strict=True):
             validation, test = expit(probe.logits(data.validation.features)), expit(probe.logits(data.test.features))
             scores[f"score_{name}"] = np.concatenate([validation, test])
             chosen = _choose_thresholds(data.validation.labels, validation, data.test.labels, config)
@@ -80,8 +83,8 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int) -> EvalReport
             if name == "probe":
                 gates = validation >= chosen["f1"], test >= chosen["f1"]
                 found |= _sewer(data, axes, probe.C, gates)
-    found |= _fixed_probe(data, seed)
-    found |= _neighbors_and_detectors(data, config, scores)
+    found |= _fixed_probe(data, seed, device)
+    found |= _neighbors_and_detectors(data, config, scores, device)
     if len(data.level_free.features):
         found |= label_free_metrics(data.level_free.features, data.level_free.embeddings, data.views)
     if data.random_init_auroc is not None:
@@ -90,11 +93,11 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int) -> EvalReport
                       scores={name: values.astype(np.float32) for name, values in scores.items()})
 
 
-def random_init_score(train: FeatureSet, test: FeatureSet, config: EvaluationConfig, seed: int) -> float:
+def random_init_score(train: FeatureSet, test: FeatureSet, seed: int, device: torch.device | str = "cpu") -> float:
     """AUROC of the same probe as ``probe/auroc``, for features of the untrained backbone; NaN for one class."""
     if not metrics.has_both_classes(train.labels):
         return float("nan")
-    probe = LinearProbe.fit(PrincipalAxes(train.features), train.labels, seed)
+    probe = LinearProbe.fit(PrincipalAxes(train.features, device), train.labels, seed)
     return metrics.auroc(test.labels, probe.logits(test.features))
 
 
@@ -125,24 +128,25 @@ def _score(labels: np.ndarray, scores: np.ndarray, thresholds: dict[str, float],
     return found
 
 
-def _fixed_probe(data: EvalInput, seed: int) -> dict[str, float]:
+def _fixed_probe(data: EvalInput, seed: int, device: torch.device | str) -> dict[str, float]:
     fixed = data.fixed_labelled
     if not metrics.has_both_classes(fixed.labels):
         return {}
-    scores = LinearProbe.fit(PrincipalAxes(fixed.features), fixed.labels, seed).logits(data.test.features)
+    probe = LinearProbe.fit(PrincipalAxes(fixed.features, device), fixed.labels, seed)
+    scores = probe.logits(data.test.features)
     return {"probe_fixed/auroc": metrics.auroc(data.test.labels, scores),
             "probe_fixed/ap": metrics.average_precision(data.test.labels, scores)}
 
 
-def _neighbors_and_detectors(data: EvalInput, config: EvaluationConfig,
-                             scores: dict[str, np.ndarray]) -> dict[str, float]:
+def _neighbors_and_detectors(data: EvalInput, config: EvaluationConfig, scores: dict[str, np.ndarray],
+                             device: torch.device | str) -> dict[str, float]:
     """kNN and both detectors; fills their columns of ``scores``."""
     train, labels = data.train.features, data.test.labels
     if len(train) < 2:
         return {}
     queries = np.concatenate([data.validation.features, data.test.features])
     start = len(data.validation.labels)
-    neighbors = cosine_neighbors(train, queries, max(config.knn_neighbors, detectors.NUM_NEIGHBORS))
+    neighbors = cosine_neighbors(train, queries, max(config.knn_neighbors, detectors.NUM_NEIGHBORS), device)
     scores["score_detector_knn"] = detectors.knn_distance(neighbors)
     scores["score_detector_mahalanobis"] = detectors.mahalanobis(train, queries)
     found = {f"detector/{name}_auroc": metrics.auroc(labels, scores[f"score_detector_{name}"][start:])

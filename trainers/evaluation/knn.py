@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 TEMPERATURE = 0.07  # Wu et al., CVPR 2018
 _CHUNK = 1024  # queries per matrix product: bounds memory to chunk × N floats
@@ -27,21 +28,15 @@ def normalize_rows(features: np.ndarray) -> np.ndarray:
     return unit
 
 
-def cosine_neighbors(reference: np.ndarray, queries: np.ndarray, num_neighbors: int) -> Neighbors:
+def cosine_neighbors(reference: np.ndarray, queries: np.ndarray, num_neighbors: int,
+                     device: torch.device | str = "cpu") -> Neighbors:
     """Exact search of (Q, D) queries among (N, D) reference rows; fewer than k rows give all of them."""
     count = min(num_neighbors, len(reference))
-    transposed = np.ascontiguousarray(normalize_rows(reference).T)
-    queries = normalize_rows(queries)
-    similarities = np.empty((len(queries), count), np.float32)
-    indices = np.empty((len(queries), count), np.int64)
-    for start in range(0, len(queries), _CHUNK):
-        block = queries[start:start + _CHUNK] @ transposed
-        nearest = np.argpartition(block, -count, axis=1)[:, -count:]
-        values = np.take_along_axis(block, nearest, 1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        similarities[start:start + _CHUNK] = np.take_along_axis(values, order, 1)
-        indices[start:start + _CHUNK] = np.take_along_axis(nearest, order, 1)
-    return Neighbors(similarities=similarities, indices=indices)
+    transposed = torch.from_numpy(normalize_rows(reference)).to(device).T
+    unit = torch.from_numpy(normalize_rows(queries)).to(device)
+    nearest = [(chunk @ transposed).topk(count) for chunk in torch.split(unit, _CHUNK)]
+    return Neighbors(similarities=torch.cat([found.values for found in nearest]).cpu().numpy(),
+                     indices=torch.cat([found.indices for found in nearest]).cpu().numpy())
 
 
 def knn_scores(neighbors: Neighbors, labels: np.ndarray, num_neighbors: int,

@@ -77,7 +77,7 @@ def test_fixed_probe_does_not_depend_on_the_level() -> None:
 
 def test_random_init_score_is_the_same_probe() -> None:
     data = eval_input()
-    score = random_init_score(data.train, data.test, CONFIG, seed=0)
+    score = random_init_score(data.train, data.test, seed=0)
     assert score == pytest.approx(evaluate(data, CONFIG, seed=0).metrics["probe/auroc"], abs=1e-9)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -11,7 +13,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tests.trainers.evaluation.synthetic import correlated_features
-from trainers.evaluation.probe import C_GRID, FALLBACK_C, ClassWeight, LinearProbe, MultiLabelProbe, PrincipalAxes
+from trainers.evaluation.logistic import LogisticProblems
+from trainers.evaluation.probe import (
+    C_GRID,
+    FALLBACK_C,
+    ClassWeight,
+    LinearProbe,
+    MultiLabelProbe,
+    PrincipalAxes,
+    fit_probes,
+)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
@@ -42,13 +53,43 @@ def test_cross_validated_auroc_equals_the_reference_pipeline(class_weight: Class
     search.fit(features.astype(np.float64), labels)
     expected = roc_auc_score(truth, search.decision_function(queries.astype(np.float64)))
     assert 0.6 < expected < 0.99
-    assert roc_auc_score(truth, probe.logits(queries)) == pytest.approx(expected, abs=1e-3)
+    assert search.best_params_["logisticregression__C"] == probe.C
+    assert roc_auc_score(truth, probe.logits(queries)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_same_seed_gives_the_same_probe() -> None:
     features, labels = correlated_features(200, 16, prevalence=0.3, seed=0)
     first, second = (LinearProbe.fit(PrincipalAxes(features), labels, seed=1) for _ in range(2))
-    assert np.array_equal(first.solution, second.solution)
+    assert torch.equal(first.solution, second.solution)
+
+
+def test_probes_fitted_together_equal_probes_fitted_alone() -> None:
+    """Problems share matrix products and line searches, not steps."""
+    features, labels = correlated_features(250, 30, prevalence=0.1, seed=4)
+    axes = PrincipalAxes(features)
+    for weight, probe in zip((None, "balanced"), fit_probes(axes, labels, 3, [None, "balanced"]), strict=True):
+        alone = LinearProbe.fit(axes, labels, 3, weight)  # type: ignore[arg-type]
+        assert probe.C == alone.C
+        torch.testing.assert_close(probe.solution, alone.solution, rtol=1e-6, atol=1e-9)
+
+
+def test_solutions_are_stationary_and_match_scipys_minimiser() -> None:
+    """Also for separable classes with almost no penalty, where steps must be cut."""
+    features, labels = correlated_features(90, 40, prevalence=0.3, seed=6)
+    axes = PrincipalAxes(features)
+    rows, signs = axes.coordinates, torch.from_numpy(np.where(labels == 1, 1.0, -1.0))[:, None].expand(-1, 2)
+    weights = torch.ones(90, 2, dtype=torch.float64)
+    weights[:20, 1] = 0  # not in the second problem
+    strengths = torch.tensor([1e3, 1e-3], dtype=torch.float64)
+    found = LogisticProblems(rows, axes.energies, signs, weights, strengths).solve(1e-8)
+    for number in range(2):
+        def loss(w: np.ndarray, number: int = number) -> float:
+            margins = signs[:, number].numpy() * (rows.numpy() @ w[:-1] + w[-1])
+            penalty = w[:-1] @ w[:-1] / (2 * float(strengths[number]))
+            return float(weights[:, number].numpy() @ np.logaddexp(0, -margins) + penalty)
+
+        best = minimize(loss, found[:, number].numpy(), method="BFGS", options={"gtol": 1e-7})
+        assert loss(found[:, number].numpy()) <= best.fun + 1e-7
 
 
 def test_a_class_of_one_image_takes_the_fixed_c() -> None:

@@ -1,0 +1,50 @@
+"""What every contender shares: the networks, and steps on command. Runs in a peer's environment too: torch, timm.
+
+Protocol: the options come as one JSON argument; each line on stdin asks for one lap; each answer is one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+
+def options() -> dict[str, Any]:
+    """``images`` (folder), ``method``, ``backbone``, ``size``, ``batch``, ``steps`` (of a lap), ``bf16``."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    return json.loads(sys.argv[1])  # type: ignore[no-any-return]
+
+
+def network(backbone: str, size: int) -> nn.Module:
+    """The same network as ours, plain timm: 3 x 3 stem without max-pool, patch = size / 8."""
+    if backbone == "vit_tiny":
+        return timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=size, patch_size=size // 8,
+                                 dynamic_img_size=True)
+    net = timm.create_model(backbone, num_classes=0)
+    net.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return net
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far, MiB."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
+def serve(lap: Callable[[str], int]) -> None:
+    """One ``lap`` per line on stdin: it is given the line and returns how many source images it has trained on."""
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        begun = time.perf_counter()
+        images = lap(line.strip())
+        seconds = time.perf_counter() - begun
+        print(json.dumps({"images": images, "seconds": seconds, "peak_mb": peak_mb()}), flush=True)
