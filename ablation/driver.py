@@ -99,6 +99,8 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if local:
         _require_token()  # before the import: Ray reads its settings then
+        # Read by the C library at the start of each worker process (docs/results/performance.md).
+        os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     import ray
 
     options: dict[str, Any] = {"address": address}

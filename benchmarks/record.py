@@ -15,13 +15,13 @@ from trainers.provenance import describe
 OUT = Path(__file__).parent / "out"
 
 
-def write(name: str, rows: list[dict[str, Any]]) -> Path:
-    """``benchmarks/out/<name>.json``; returns its path."""
+def write(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:
+    """``benchmarks/out/<name>.json`` with the rows and whatever ``more`` there is; returns its path."""
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{name}.json"
     facts = describe(torch.device("cpu")) | {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(),
                                              "time": time.strftime("%Y-%m-%d %H:%M:%S")}
-    path.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
+    path.write_text(json.dumps({"facts": facts, "rows": rows, **more}, indent=1) + "\n")
     return path
 
 

@@ -1,69 +1,147 @@
-"""Source images per second of one step with its data path, against the same step on views already on the device.
+"""Source images per second, end to end from JPEG files: our training loop, its own limit, and peers' pipelines.
 
-    python -m benchmarks.throughput [IMAGE_SIZE]
+    python -m benchmarks.throughput [--no-peers] [--size 64] [--batch 128] [METHOD ...]
 
-Both are measured in turn within one process, on one thread, and medians are compared; the ratio is the figure that
-carries over to other machines.
+Every contender is a process of its own on one core with one thread; laps of a few steps are run in turn and medians
+compared, so that the ratios carry over to other machines while the absolute figures are of this one. ``limit`` is our
+loop on one batch that is ready in memory. Peers run as documented, in float32, and with bf16 switched on by hand.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import statistics
+import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
+from benchmarks.contenders import peers
+from benchmarks.pictures import jpeg_folder
+from benchmarks.record import OUT, table, write
+from trainers.backbones import BACKBONES
+from trainers.methods import METHODS
 
-from benchmarks.record import table, write
-from trainers.backbones import BACKBONES, build_backbone
-from trainers.data.views import Normalization, augment
-from trainers.machine import choose_precision, prepare_process
-from trainers.methods import METHODS, build_method, view_specs
-from trainers.records import Batch, Progress
-
-BATCH, ROUNDS = 128, 7
+NUM_PICTURES, PICTURE_SIDE = 1024, 256
+ROUNDS = 5
+IN_PEERS = {(method, backbone) for method in ("simclr", "byol", "dino") for backbone in BACKBONES}
+IN_PEERS |= {("mae", "vit_tiny")}
+"""What peers have: no masked convolution, no mae_dense; Barlow Twins and supervised are not compared."""
 
 
-def measure(method_name: str, backbone_name: str, size: int) -> dict[str, Any]:
-    """Medians over interleaved rounds; the first round of each is warm-up."""
-    torch.manual_seed(0)
-    method = build_method(method_name, build_backbone(backbone_name, size), {})
-    specs = view_specs(method_name, {}, size)
-    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=1e-3)
-    pixels = torch.randint(0, 256, (BATCH, 3, size * 256 // 224, size * 256 // 224), dtype=torch.uint8)
-    precision = choose_precision("auto", torch.device("cpu"))
-    labels, keys = torch.arange(BATCH) % 2, torch.arange(BATCH)
+@dataclass(frozen=True)
+class Lap:
+    """What a contender says of a few steps."""
 
-    def views(step: int) -> list[torch.Tensor]:
-        return augment(pixels, np.arange(BATCH, dtype=np.uint64) + np.uint64(step * BATCH), specs, Normalization())
+    images: int
+    seconds: float
+    peak_mb: float
 
-    def step(number: int, ready: list[torch.Tensor]) -> None:
-        progress = Progress(number, ROUNDS, 0, 1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-            method(Batch(ready, labels, keys), progress).loss.backward()
-        method.before_step(progress)
-        optimizer.step()
-        optimizer.zero_grad()
-        method.after_step(progress)
+    @property
+    def rate(self) -> float:
+        return self.images / self.seconds
 
-    ready, whole, limit = views(0), [], []
-    for number in range(ROUNDS):
-        begun = time.perf_counter()
-        step(number, views(number))
-        middle = time.perf_counter()
-        step(number, ready)
-        whole.append(BATCH / (middle - begun))
-        limit.append(BATCH / (time.perf_counter() - middle))
-    with_data, alone = statistics.median(whole[1:]), statistics.median(limit[1:])
-    return {"method": method_name, "backbone": backbone_name, "size": size, "images/s": with_data,
-            "step alone": alone, "share of limit": with_data / alone}
+
+@contextmanager
+def contender(command: list[str], options: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+    """A running contender on the last core of this machine, ready for its first lap."""
+    log = (OUT / "contender.log").open("a")
+    process = subprocess.Popen(
+        [*command, json.dumps(options)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    try:
+        answer(process)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Its next JSON line; peers also print other things."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            return json.loads(line)  # type: ignore[no-any-return]
+    raise RuntimeError(f"a contender ended: see {OUT / 'contender.log'}")
+
+
+def run_lap(process: subprocess.Popen[str], kind: str = "whole") -> Lap:
+    assert process.stdin is not None
+    process.stdin.write(kind + "\n")
+    process.stdin.flush()
+    return Lap(**answer(process))
+
+
+def race(method: str, backbone: str, size: int, batch: int, with_peers: bool) -> dict[str, list[Lap]]:
+    """Laps of every contender, taken in turn; the first two rounds of each are warm-up."""
+    root = jpeg_folder(NUM_PICTURES, PICTURE_SIDE)
+    options = {"method": method, "backbone": backbone, "size": size, "batch": batch, "steps": max(1, 256 // batch),
+               "core": max(os.sched_getaffinity(0)),
+               "images": str(root / "train"), "root": str(root), "cache": str(OUT / "cache")}
+    ours = [sys.executable, "-m", "benchmarks.contenders.ours"]
+    commands = {"ours": (ours, True)}
+    if with_peers and (method, backbone) in IN_PEERS:
+        commands |= {f"{peer} {kind}": (peers.command(peer), kind == "bf16")
+                     for peer in peers.PEERS for kind in ("fp32", "bf16")}
+    laps: dict[str, list[Lap]] = {name: [] for name in ["ours", "limit", *list(commands)[1:]]}
+    with ExitStack() as stack:
+        running = {name: stack.enter_context(contender(command, options | {"bf16": bf16}))
+                   for name, (command, bf16) in commands.items()}
+        for number in range(ROUNDS + 2):
+            for name, process in running.items():
+                kinds = ("ours", "limit") if name == "ours" else (name,)
+                for kind in kinds:
+                    lap = run_lap(process, "limit" if kind == "limit" else "whole")
+                    if number >= 2:
+                        laps[kind].append(lap)
+    return laps
+
+
+def ratio(laps: dict[str, list[Lap]], name: str, against: str) -> float:
+    """Median over rounds of the ratio of the two rates in a round."""
+    return statistics.median(a.rate / b.rate for a, b in zip(laps[name], laps[against], strict=True))
+
+
+def row(method: str, backbone: str, laps: dict[str, list[Lap]]) -> dict[str, Any]:
+    """One line of the table: ``x`` = our images/s over the fastest peer's, ``MB /`` = our peak memory over a peer's."""
+    rates = {name: statistics.median(lap.rate for lap in runs) for name, runs in laps.items()}
+    memory = {name: max(lap.peak_mb for lap in runs) for name, runs in laps.items()}
+    found: dict[str, Any] = {"method": method, "backbone": backbone, "images/s": rates["ours"],
+                             "share of limit": ratio(laps, "ours", "limit"), "peak MB": memory["ours"]}
+    for kind in ("fp32", "bf16"):
+        names = [name for name in rates if name.endswith(kind)]
+        best = max(names, key=lambda name: rates[name], default=None)
+        found |= {f"best peer, {kind}": f"{best.split()[0]} {rates[best]:.1f}" if best else "–",
+                  f"x {kind}": ratio(laps, "ours", best) if best else "–"}
+    for peer in peers.PEERS:
+        found[f"MB / {peer}"] = memory["ours"] / memory[f"{peer} bf16"] if f"{peer} bf16" in memory else "–"
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=128)
+    chosen = parser.parse_args()
+    OUT.mkdir(exist_ok=True)
+    rows, laps = [], {}
+    for backbone in BACKBONES:
+        for method in chosen.methods:
+            found = race(method, backbone, chosen.size, chosen.batch, not chosen.no_peers)
+            rows.append(row(method, backbone, found))
+            laps[f"{method} {backbone}"] = {name: [vars(lap) for lap in runs] for name, runs in found.items()}
+            print(table(rows[-1:]), file=sys.stderr)
+    print(table(rows))
+    print(write("throughput", rows, laps=laps))
 
 
 if __name__ == "__main__":
-    prepare_process(1)
-    side = int(sys.argv[1]) if len(sys.argv) > 1 else 64
-    rows = [measure(method, backbone, side) for backbone in BACKBONES for method in METHODS]
-    print(table(rows))
-    print(write("throughput", rows))
+    main()

@@ -7,7 +7,6 @@ widths of heads and decoder, number and size of crops. ``bf16``: the Trainer's `
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from queue import Queue
@@ -25,7 +24,7 @@ from torchvision.datasets import ImageFolder
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def view(size: int, scale: tuple[float, float], jitter: tuple[float, float, float, float], solarize: float = 0.0) -> Any:
+def view(size: int, scale: tuple[float, float], jitter: tuple[float, ...], solarize: float = 0.0) -> Any:
     steps = [transforms.RGB(), transforms.RandomResizedCrop((size, size), scale=scale),
              transforms.RandomHorizontalFlip(p=0.5)]
     if any(jitter):
@@ -77,7 +76,8 @@ def build(method: str, backbone: str, size: int) -> pl.LightningModule:
     dim, mlp = net.num_features, spt.backbone.MLP
     optim = {"optimizer": {"type": "AdamW", "lr": 1e-3}}
     if method == "simclr":
-        return spt.Module(forward=spt.forward.simclr, backbone=net, projector=mlp(dim, [1024, 128], norm_layer="batch_norm"),
+        projector = mlp(dim, [1024, 128], norm_layer="batch_norm")
+        return spt.Module(forward=spt.forward.simclr, backbone=net, projector=projector,
                           simclr_loss=spt.losses.NTXEntLoss(temperature=0.2), optim=optim)
     if method == "byol":
         return spt.Module(
@@ -109,7 +109,6 @@ class Laps(pl.Callback):
 
 def main() -> None:
     chosen = options()
-    answers, sys.stdout = sys.stdout, sys.stderr  # the Trainer prints
     data = spt.data.FromTorchDataset(ImageFolder(chosen["images"]), names=["image", "label"],
                                      transform=views(chosen["method"], chosen["size"]))
     loader = torch.utils.data.DataLoader(data, batch_size=chosen["batch"], shuffle=True, drop_last=True, num_workers=0)
@@ -129,7 +128,6 @@ def main() -> None:
         laps.done.get()
         return int(chosen["batch"] * chosen["steps"])
 
-    sys.stdout = answers
     serve(lap)
 
 

@@ -6,6 +6,7 @@ Protocol: the options come as one JSON argument; each line on stdin asks for one
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from torch import nn
 
 
 def options() -> dict[str, Any]:
-    """``images`` (folder), ``method``, ``backbone``, ``size``, ``batch``, ``steps`` (of a lap), ``bf16``."""
+    """``images`` (folder), ``method``, ``backbone``, ``size``, ``batch``, ``steps`` (of a lap), ``bf16``, ``core``."""
+    chosen = json.loads(sys.argv[1])
+    os.sched_setaffinity(0, {chosen["core"]})
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    return json.loads(sys.argv[1])  # type: ignore[no-any-return]
+    return chosen  # type: ignore[no-any-return]
 
 
 def network(backbone: str, size: int) -> nn.Module:
