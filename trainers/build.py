@@ -15,7 +15,8 @@ from trainers.backbones import build_backbone
 from trainers.config import ConfigError, TrainConfig
 from trainers.data.imbalance import Subset, select_evaluation_sets, select_subset
 from trainers.data.index import DataError
-from trainers.data.loader import OpenData, Prefetcher, Sampler, open_data
+from trainers.data.loader import OpenData, Sampler, open_data
+from trainers.data.prefetch import Prefetcher
 from trainers.data.views import Normalization, ViewSpec
 from trainers.evaluation.collect import Judge
 from trainers.machine import choose_device, choose_precision, prepare_process, seed_everything
@@ -97,7 +98,7 @@ def build(config: TrainConfig, context: RunContext) -> Run:
     normalize = Normalization(dataset.mean, dataset.std) if config.data.normalize == "dataset" else Normalization()
     return Run(
         config=config, context=context, device=device, precision=precision, data=data, subset=subset,
-        sampler=sampler, prefetcher=Prefetcher(data.cache), method=method, ddp=ddp, recipe=rules,
+        sampler=sampler, prefetcher=Prefetcher(data, config.seed, device), method=method, ddp=ddp, recipe=rules,
         specs=view_specs(config.method, config.train.options, config.data.image_size),
         normalize=normalize,
         optimizer=build_optimizer(method, rules), schedule=build_schedule(config.train, rules, sampler.batch_size,

@@ -38,11 +38,3 @@ def mix(keys: np.ndarray) -> np.ndarray:
 def image_keys(image_hashes: np.ndarray, seed: int, purpose: str, epoch: int) -> np.ndarray:
     """(B,) uint64 keys of images in one epoch, for one purpose (``views``, ``masks``)."""
     return mix(image_hashes ^ np.uint64(derive(seed, purpose, epoch)))
-
-
-def uniforms(keys: np.ndarray, stream: int, count: int) -> np.ndarray:
-    """(B, count) float32 in [0, 1): independent numbers per key; ``stream`` separates draws (views)."""
-    with np.errstate(over="ignore"):
-        counters = (np.arange(count, dtype=np.uint64) + np.uint64(1 + stream * 4096)) * _GOLDEN
-        bits = mix(keys[:, None] ^ mix(counters)[None, :])
-    return ((bits >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 
 from trainers import checkpoint
@@ -17,13 +16,13 @@ from trainers.build import Run, build
 from trainers.checkpoint import Position
 from trainers.collapse import collapse_flags
 from trainers.config import TrainConfig
+from trainers.data.prefetch import Loaded
 from trainers.data.views import augment
 from trainers.export import save_encoder
 from trainers.machine import reset_peak_memory
 from trainers.meter import Meter
 from trainers.outcome import Timer, conclude, score
 from trainers.records import Batch, EpochReport, Progress, RunContext, TrainResult
-from trainers.seeding import image_keys
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -46,10 +45,10 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
 
     for epoch in range(start.epoch, epochs):
         first = start.step_in_epoch if epoch == start.epoch else 0
-        stream = run.prefetcher.stream(run.sampler.batches(epoch, first))
-        for number, (rows, pixels) in enumerate(stream, start=first):
+        stream = run.prefetcher.stream(run.sampler.batches(epoch, first), epoch)
+        for number, loaded in enumerate(stream, start=first):
             progress = Progress(epoch * steps + number, epochs * steps, epoch, epochs)
-            batch = _batch(run, rows, pixels, epoch, meter)
+            batch = _batch(run, loaded, meter)
 
             run.schedule.apply(run.optimizer, progress.step)
             with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == torch.bfloat16):
@@ -101,17 +100,12 @@ def _begin(config: TrainConfig, context: RunContext) -> tuple[Run, Meter, Positi
     return run, meter, position, state["metrics"]
 
 
-def _batch(run: Run, rows: np.ndarray, pixels: np.ndarray, epoch: int, meter: Meter) -> Batch:
-    """Pixels to the device, views drawn there; all randomness keyed by (seed, epoch, image)."""
+def _batch(run: Run, loaded: Loaded, meter: Meter) -> Batch:
+    """Draw the views, on the device; all randomness keyed by (seed, epoch, image)."""
     begun = time.perf_counter()
-    hashes = run.data.hashes[rows]
-    images = torch.from_numpy(pixels).to(run.device, non_blocking=True)
-    keys = image_keys(hashes, run.config.seed, "views", epoch)
-    views = augment(images, keys, run.specs, run.normalize)
-    masks = image_keys(hashes, run.config.seed, "masks", epoch).view(np.int64)
-    labels = torch.from_numpy(run.data.dataset.index.labels[rows].astype(np.int64))
+    views = augment(loaded.images, loaded.view_keys, run.specs, run.normalize)
     meter.seconds_data += time.perf_counter() - begun + run.prefetcher.take_waited()
-    return Batch(views, labels.to(run.device), torch.from_numpy(masks).to(run.device))
+    return Batch(views, loaded.labels, loaded.mask_keys)
 
 
 def _save(run: Run, meter: Meter, position: Position, metrics: dict[str, float]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.contenders.starter import options, serve
 from trainers import train as loop
 from trainers.config import DataConfig, ImbalanceConfig, OptimConfig, TrainConfig
-from trainers.data.loader import Prefetcher
+from trainers.data.prefetch import Prefetcher
 from trainers.records import EpochReport, RunContext
 
 
@@ -39,12 +39,8 @@ def main() -> None:
             state["batch"] = make_batch(*args)
         return state["batch"]
 
-    def stream_or_nothing(self: Prefetcher, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        if not state["limit"]:
-            yield from stream(self, batches)
-            return
-        for positions in batches:
-            yield positions, np.empty(0, np.uint8)
+    def stream_or_nothing(self: Prefetcher, batches: list[np.ndarray], epoch: int) -> Iterator[Any]:
+        yield from [None] * len(batches) if state["limit"] else stream(self, batches, epoch)
 
     loop._batch, Prefetcher.stream = batch_or_ready, stream_or_nothing  # type: ignore[assignment,method-assign]
     folder = Path(tempfile.mkdtemp())

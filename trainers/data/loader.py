@@ -1,12 +1,9 @@
-"""From a subset to batches: an order that depends on (seed, epoch) only, and pixels fetched one batch ahead."""
+"""From a subset to batches of positions: an order that depends on (seed, epoch) only."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -64,36 +61,3 @@ class Sampler:
         start = self.rank * share
         steps = order[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
         return [self.positions[row[start:start + share]] for row in steps[first_step:]]
-
-
-def read_ahead(gather: Callable[[np.ndarray], np.ndarray], batches: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """``gather`` of each batch of positions, in order; the next one is read while the caller works on the present."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="gather") as reader:
-        upcoming = [reader.submit(gather, batch) for batch in batches[:1]]
-        for batch in batches[1:]:
-            upcoming.append(reader.submit(gather, batch))
-            yield upcoming.pop(0).result()
-        for last in upcoming:
-            yield last.result()
-
-
-class Prefetcher:
-    """Pixels of one batch after the other, and how long the loop stood still for them."""
-
-    def __init__(self, cache: Cache) -> None:
-        self.cache = cache
-        self._waited = 0.0
-
-    def take_waited(self) -> float:
-        """Seconds waited since the last call."""
-        waited, self._waited = self._waited, 0.0
-        return waited
-
-    def stream(self, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (positions (B,), pixels (B, 3, S, S) uint8) in order."""
-        pixels = read_ahead(self.cache.gather, batches)
-        for positions in batches:
-            begun = time.perf_counter()
-            gathered = next(pixels)
-            self._waited += time.perf_counter() - begun
-            yield positions, gathered

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from trainers.seeding import uniforms
+from trainers.draws import uniforms
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
+RGB = tuple(map(tuple, torch.tensor(YIQ, dtype=torch.float64).inverse().tolist()))
 PARAMETERS = 14  # uniforms drawn per (image, view); see _Draw
 
 
@@ -75,12 +76,12 @@ class Normalization:
             std, mean = torch.std_mean(pixels, (1, 2, 3), correction=0, keepdim=True)
             std = std.clamp(min=pixels[0].numel() ** -0.5)
         else:
-            mean, std = (pixels.new_tensor(values)[None, :, None, None] for values in (self.mean, self.std))
+            mean, std = (_constant(values, pixels)[:, None, None] for values in (self.mean, self.std))
         return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def augment(images: Tensor, keys: np.ndarray, specs: list[ViewSpec], normalize: Normalization) -> list[Tensor]:
-    """Draw one view per spec from uint8 ``images`` (B, 3, S, S); ``keys`` (B,) uint64, one per (seed, epoch, image).
+def augment(images: Tensor, keys: Tensor, specs: list[ViewSpec], normalize: Normalization) -> list[Tensor]:
+    """Draw one view per spec from uint8 ``images`` (B, 3, S, S); ``keys`` (B,) int64, one per (seed, epoch, image).
 
     Returns V normalised tensors (B, 3, s_v, s_v) of torch's default float type, channels-last in memory.
     """
@@ -88,7 +89,7 @@ def augment(images: Tensor, keys: np.ndarray, specs: list[ViewSpec], normalize: 
     pixels = images.to(dtype).div_(255.0)
     views = []
     for number, spec in enumerate(specs):
-        draw = _Draw(torch.from_numpy(uniforms(keys, number, PARAMETERS)).to(images.device, dtype))
+        draw = _Draw(uniforms(keys, number, PARAMETERS).to(dtype))
         views.append(normalize(_view(pixels, draw, spec)))
     return views
 
@@ -152,9 +153,19 @@ def _separable(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return rows[:, None] @ pixels @ columns[:, None].transpose(-1, -2)
 
 
+def _constant(values: tuple[float, ...] | tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
+    """Kept per device: a fresh copy from the host would wait for everything that the device still has to do."""
+    return _on_device(values, like.device, like.dtype)
+
+
+@lru_cache
+def _on_device(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # also used where gradients flow
+        return torch.tensor(values, device=device, dtype=dtype)
+
+
 def _luma(pixels: Tensor) -> Tensor:
-    weights = pixels.new_tensor(LUMA)[None, :, None, None]
-    return (pixels * weights).sum(1, keepdim=True)
+    return (pixels * _constant(LUMA, pixels)[:, None, None]).sum(1, keepdim=True)
 
 
 def _jitter(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
@@ -173,10 +184,10 @@ def _jitter(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
 
 def _color_matrix(saturation: Tensor, angle: Tensor) -> Tensor:
     """(B, 3, 3): scale and rotate the chroma plane, luma unchanged."""
-    to_yiq = torch.tensor(YIQ, device=angle.device, dtype=angle.dtype)
+    to_yiq, to_rgb = _constant(YIQ, angle), _constant(RGB, angle)
     cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(angle)
     turn = torch.stack([torch.ones_like(angle), zero, zero, zero, cos, -sin, zero, sin, cos], -1).view(-1, 3, 3)
-    mixed: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    mixed: Tensor = to_rgb @ turn @ to_yiq
     return mixed
 
 

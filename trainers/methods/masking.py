@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trainers.backbones import Backbone
 from trainers.config import ConfigError
+from trainers.draws import uniforms
 from trainers.methods.precision import in_float32
-from trainers.seeding import uniforms
 
 MASK_RATIO = {"vit": 0.75, "resnet": 0.6}  # MAE (arXiv:2111.06377); SparK (arXiv:2301.03580)
 FLAT_STD = 0.03  # about two grey levels in images normalised by a standard deviation of 1/4
@@ -58,9 +57,8 @@ def mask_geometry(backbone: Backbone, mask_ratio: float | None, method: str) -> 
 
 def visible_cells(keys: Tensor, geometry: MaskGeometry) -> Tensor:
     """(B, n) int64 indices of the cells an image shows: a function of its key alone, so equal on any rank."""
-    noise = uniforms(keys.cpu().numpy().astype(np.int64).view(np.uint64), 0, geometry.num_cells)
-    order = np.argsort(noise, axis=1, kind="stable")[:, : geometry.num_visible]
-    return torch.from_numpy(np.ascontiguousarray(order)).to(keys.device)
+    noise = uniforms(keys, 0, geometry.num_cells)
+    return noise.argsort(stable=True, dim=1)[:, : geometry.num_visible]
 
 
 def visible_map(indices: Tensor, geometry: MaskGeometry) -> Tensor:

@@ -14,8 +14,9 @@ from trainers.seeding import hash_ids, image_keys
 PLAIN = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def keys(count: int, epoch: int = 0) -> np.ndarray:
-    return image_keys(hash_ids([str(i) for i in range(count)], "image"), 0, "views", epoch)
+def keys(count: int, epoch: int = 0) -> torch.Tensor:
+    hashes = hash_ids([str(i) for i in range(count)], "image")
+    return torch.from_numpy(image_keys(hashes, 0, "views", epoch).view(np.int64))
 
 
 def picture(size: int = 48) -> torch.Tensor:
