@@ -22,7 +22,7 @@ from trainers.evaluation.collect import Judge
 from trainers.machine import choose_device, choose_precision, prepare_process, seed_everything
 from trainers.methods import build_method, view_specs
 from trainers.methods.base import AbstractMethod
-from trainers.optim import Schedule, build_optimizer, build_schedule, merge
+from trainers.optim import Schedule, build_optimizer, build_schedule, clip_gradients, merge
 from trainers.recipes import Recipe, recipe, resolve_train
 from trainers.records import RunContext
 from trainers.seeding import derive
@@ -56,11 +56,7 @@ class Run:
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradient down to the recipe's largest norm, 0 = never; its norm before that."""
-        parameters = [p for p in self.method.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
-        if self.recipe.clip_grad > 0:
-            nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_grad, norm, foreach=True)
-        return norm
+        return clip_gradients(self.method, self.recipe.clip_grad)
 
     def state(self) -> dict[str, Any]:
         """All that changes while training; schedules, order and views are functions of the step."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from timm.optim import Lars
-from torch import nn
+from torch import Tensor, nn
 
 from trainers.config import OptimConfig
 from trainers.methods.base import AbstractMethod
@@ -97,3 +97,12 @@ def build_optimizer(method: AbstractMethod, recipe: Recipe) -> torch.optim.Optim
     lars: torch.optim.Optimizer = Lars(groups, lr=recipe.lr, momentum=recipe.momentum, trust_coeff=LARS_TRUST,
                                        trust_clip=True)
     return lars
+
+
+def clip_gradients(module: nn.Module, max_norm: float) -> Tensor:
+    """Scale all gradients down to a joint norm of ``max_norm``, 0 = never; returns the norm before that."""
+    parameters = [p for p in module.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    if max_norm > 0:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm, foreach=True)
+    return norm
