@@ -27,7 +27,9 @@ from trainers.backbones import BACKBONES
 from trainers.methods import METHODS
 
 NUM_PICTURES, PICTURE_SIDE = 1024, 256
-ROUNDS = 5
+ROUNDS = 3
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Of every contender; the last is what ``ablation run`` sets for its workers."""
 IN_PEERS = {(method, backbone) for method in ("simclr", "byol", "dino") for backbone in BACKBONES}
 IN_PEERS |= {("mae", "vit_tiny")}
 """What peers have: no masked convolution, no mae_dense; Barlow Twins and supervised are not compared."""
@@ -52,7 +54,7 @@ def contender(command: list[str], options: dict[str, Any]) -> Iterator[subproces
     log = (OUT / "contender.log").open("a")
     process = subprocess.Popen(
         [*command, json.dumps(options)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+        env={**os.environ, **ENVIRONMENT})
     try:
         answer(process)
         yield process
@@ -79,7 +81,7 @@ def run_lap(process: subprocess.Popen[str], kind: str = "whole") -> Lap:
 
 
 def race(method: str, backbone: str, size: int, batch: int, with_peers: bool) -> dict[str, list[Lap]]:
-    """Laps of every contender, taken in turn; the first two rounds of each are warm-up."""
+    """Laps of every contender, taken in turn; the first round of each is warm-up."""
     root = jpeg_folder(NUM_PICTURES, PICTURE_SIDE)
     options = {"method": method, "backbone": backbone, "size": size, "batch": batch, "steps": max(1, 256 // batch),
                "core": max(os.sched_getaffinity(0)),
@@ -93,12 +95,12 @@ def race(method: str, backbone: str, size: int, batch: int, with_peers: bool) ->
     with ExitStack() as stack:
         running = {name: stack.enter_context(contender(command, options | {"bf16": bf16}))
                    for name, (command, bf16) in commands.items()}
-        for number in range(ROUNDS + 2):
+        for number in range(ROUNDS + 1):
             for name, process in running.items():
                 kinds = ("ours", "limit") if name == "ours" else (name,)
                 for kind in kinds:
                     lap = run_lap(process, "limit" if kind == "limit" else "whole")
-                    if number >= 2:
+                    if number >= 1:
                         laps[kind].append(lap)
     return laps
 
