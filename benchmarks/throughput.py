@@ -10,17 +10,14 @@ loop on one batch that is ready in memory. Peers run as documented, in float32, 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from typing import Any
 
 from benchmarks.contenders import peers
+from benchmarks.contenders.process import OURS, Lap, contender, run_lap
 from benchmarks.pictures import jpeg_folder
 from benchmarks.record import OUT, table, write
 from trainers.backbones import BACKBONES
@@ -28,56 +25,9 @@ from trainers.methods import METHODS
 
 NUM_PICTURES, PICTURE_SIDE = 1024, 256
 ROUNDS = 3
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Of every contender; the last is what ``ablation run`` sets for its workers."""
 IN_PEERS = {(method, backbone) for method in ("simclr", "byol", "dino") for backbone in BACKBONES}
 IN_PEERS |= {("mae", "vit_tiny")}
 """What peers have: no masked convolution, no mae_dense; Barlow Twins and supervised are not compared."""
-
-
-@dataclass(frozen=True)
-class Lap:
-    """What a contender says of a few steps."""
-
-    images: int
-    seconds: float
-    peak_mb: float
-
-    @property
-    def rate(self) -> float:
-        return self.images / self.seconds
-
-
-@contextmanager
-def contender(command: list[str], options: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
-    """A running contender on the last core of this machine, ready for its first lap."""
-    log = (OUT / "contender.log").open("a")
-    process = subprocess.Popen(
-        [*command, json.dumps(options)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-        env={**os.environ, **ENVIRONMENT})
-    try:
-        answer(process)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        log.close()
-
-
-def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Its next JSON line; peers also print other things."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("{"):
-            return json.loads(line)  # type: ignore[no-any-return]
-    raise RuntimeError(f"a contender ended: see {OUT / 'contender.log'}")
-
-
-def run_lap(process: subprocess.Popen[str], kind: str = "whole") -> Lap:
-    assert process.stdin is not None
-    process.stdin.write(kind + "\n")
-    process.stdin.flush()
-    return Lap(**answer(process))
 
 
 def race(method: str, backbone: str, size: int, batch: int, with_peers: bool) -> dict[str, list[Lap]]:
@@ -85,9 +35,8 @@ def race(method: str, backbone: str, size: int, batch: int, with_peers: bool) ->
     root = jpeg_folder(NUM_PICTURES, PICTURE_SIDE)
     options = {"method": method, "backbone": backbone, "size": size, "batch": batch, "steps": max(1, 256 // batch),
                "core": max(os.sched_getaffinity(0)),
-               "images": str(root / "train"), "root": str(root), "cache": str(OUT / "cache")}
-    ours = [sys.executable, "-m", "benchmarks.contenders.ours"]
-    commands = {"ours": (ours, True)}
+               "images": str(root / "train"), "root": str(root), "cache": str(OUT / "cache"), "device": "cpu"}
+    commands = {"ours": (OURS, True)}
     if with_peers and (method, backbone) in IN_PEERS:
         commands |= {f"{peer} {kind}": (peers.command(peer), kind == "bf16")
                      for peer in peers.PEERS for kind in ("fp32", "bf16")}

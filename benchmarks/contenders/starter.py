@@ -19,11 +19,13 @@ from torch import nn
 
 
 def options() -> dict[str, Any]:
-    """``images`` (folder), ``method``, ``backbone``, ``size``, ``batch``, ``steps`` (of a lap), ``bf16``, ``core``."""
+    """``images`` (folder), ``method``, ``backbone``, ``size``, ``batch``, ``steps`` (of a lap), ``bf16``, and ``core``:
+    the one to run on, null = all."""
     chosen = json.loads(sys.argv[1])
-    os.sched_setaffinity(0, {chosen["core"]})
+    if chosen["core"] is not None:
+        os.sched_setaffinity(0, {chosen["core"]})
+        torch.set_num_threads(1)
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     return chosen  # type: ignore[no-any-return]
 
 
@@ -43,11 +45,11 @@ def peak_mb() -> float:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
-def serve(lap: Callable[[str], int]) -> None:
+def serve(lap: Callable[[str], int], memory: Callable[[], float] = peak_mb) -> None:
     """One ``lap`` per line on stdin: it is given the line and returns how many source images it has trained on."""
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         begun = time.perf_counter()
         images = lap(line.strip())
         seconds = time.perf_counter() - begun
-        print(json.dumps({"images": images, "seconds": seconds, "peak_mb": peak_mb()}), flush=True)
+        print(json.dumps({"images": images, "seconds": seconds, "peak_mb": memory()}), flush=True)

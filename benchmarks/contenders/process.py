@@ -1,0 +1,70 @@
+"""Start a contender, ask it for laps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.record import OUT
+
+OURS = [sys.executable, "-m", "benchmarks.contenders.ours"]
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Of every contender; the last is what ``ablation run`` sets for its workers."""
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+@dataclass(frozen=True)
+class Lap:
+    """What a contender says of a few steps."""
+
+    images: int
+    seconds: float
+    peak_mb: float
+
+    @property
+    def rate(self) -> float:
+        return self.images / self.seconds
+
+
+@contextmanager
+def contender(command: list[str], options: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
+    """A running contender, ready for its first lap."""
+    log = (OUT / "contender.log").open("a")
+    process = subprocess.Popen(
+        [*command, json.dumps(options)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+        env={**os.environ, **ENVIRONMENT, **({} if options["device"] == "cuda" else NO_GPU)})
+    try:
+        answer(process)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Its next JSON line; peers also print other things."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("{"):
+            return json.loads(line)  # type: ignore[no-any-return]
+    raise RuntimeError(f"a contender ended: see {OUT / 'contender.log'}")
+
+
+def run_lap(process: subprocess.Popen[str], kind: str = "whole") -> Lap:
+    return run_together([process], kind)[0]
+
+
+def run_together(processes: list[subprocess.Popen[str]], kind: str = "whole") -> list[Lap]:
+    """A lap of each, all at the same time."""
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(kind + "\n")
+        process.stdin.flush()
+    return [Lap(**answer(process)) for process in processes]
