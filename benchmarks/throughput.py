@@ -42,7 +42,8 @@ def race(method: str, backbone: str, size: int, batch: int, with_peers: bool) ->
                      for peer in peers.PEERS for kind in ("fp32", "bf16")}
     laps: dict[str, list[Lap]] = {name: [] for name in ["ours", "limit", *list(commands)[1:]]}
     with ExitStack() as stack:
-        running = {name: stack.enter_context(contender(command, options | {"bf16": bf16}))
+        running = {name: stack.enter_context(contender(command, options | {
+                       "bf16": bf16, "steps": options["steps"] if name == "ours" else 1}))
                    for name, (command, bf16) in commands.items()}
         for number in range(ROUNDS + 1):
             for name, process in running.items():

@@ -21,9 +21,10 @@ from torch import Tensor
 from trainers.draws import uniforms
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
-YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
-RGB = tuple(map(tuple, torch.tensor(YIQ, dtype=torch.float64).inverse().tolist()))
-PARAMETERS = 14  # uniforms drawn per (image, view); see _Draw
+ATTEMPTS = 10
+"""Draws of a crop before the whole image is taken, as in torchvision."""
+CROP_TRIES = slice(14, 14 + 2 * ATTEMPTS)
+PARAMETERS = CROP_TRIES.stop  # uniforms drawn per (image, view); see _Draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,16 +122,25 @@ def _view(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
 
 def _crop_weights(draw: _Draw, spec: ViewSpec, source: int) -> tuple[Tensor, Tensor]:
     """Rows and columns (B, s, S) of an antialiased random-resized crop with horizontal flip."""
-    area = draw.between(0, *spec.scale) * source * source
-    aspect = torch.exp(draw.between(1, math.log(spec.ratio[0]), math.log(spec.ratio[1])))
-    # Clipped to the image instead of torchvision's ten redraws: the same law except for crops that
-    # do not fit (area near 1 with an aspect away from 1), which become the largest fitting ones.
-    width = (area * aspect).sqrt().clamp(1, source)
-    height = (area / aspect).sqrt().clamp(1, source)
-    left, top = draw.u[:, 2] * (source - width), draw.u[:, 3] * (source - height)
+    width, height = _crop_sides(draw, spec, source)
+    left, top = (draw.u[:, 2] * (source - width + 1)).floor(), (draw.u[:, 3] * (source - height + 1)).floor()
     columns = _resize_weights(left, width, source, spec.size)
     columns = torch.where(draw.chance(4, spec.flip)[:, None, None], columns.flip(1), columns)
     return _resize_weights(top, height, source, spec.size), columns
+
+
+def _crop_sides(draw: _Draw, spec: ViewSpec, source: int) -> tuple[Tensor, Tensor]:
+    """Width and height (B,) in whole pixels, by torchvision's law: the first of ten draws of area and aspect that fits
+    the image, or all of the image if none does."""
+    tries = draw.u[:, CROP_TRIES]
+    area = (spec.scale[0] + (spec.scale[1] - spec.scale[0]) * tries[:, :ATTEMPTS]) * source * source
+    low, high = math.log(spec.ratio[0]), math.log(spec.ratio[1])
+    aspect = torch.exp(low + (high - low) * tries[:, ATTEMPTS:])
+    width, height = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (torch.minimum(width, height) > 0) & (torch.maximum(width, height) <= source)
+    first = fits.to(torch.uint8).argmax(1, keepdim=True)  # of equal values the first, on every device
+    whole = ~fits.any(1)
+    return tuple(torch.where(whole, source, side.gather(1, first)[:, 0]) for side in (width, height))  # type: ignore[return-value]
 
 
 def _resize_weights(start: Tensor, extent: Tensor, source: int, size: int) -> Tensor:
@@ -169,7 +179,8 @@ def _luma(pixels: Tensor) -> Tensor:
 
 
 def _jitter(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
-    """Brightness, contrast, then saturation and hue as one 3x3 matrix per image (hue = rotation in YIQ)."""
+    """Brightness, contrast, saturation, hue, each by torchvision's formula; it shuffles them, here the order is fixed,
+    so that a batch needs each of them once."""
     brightness, contrast, saturation, hue = spec.jitter
 
     def factor(column: int, strength: float) -> Tensor:
@@ -178,26 +189,37 @@ def _jitter(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
     out = (pixels * factor(7, brightness)).clamp_(0, 1)
     center = _luma(out).mean((1, 2, 3), keepdim=True)
     out = (center + (out - center) * factor(8, contrast)).clamp_(0, 1)
-    matrix = _color_matrix(factor(9, saturation)[:, 0, 0, 0], draw.between(10, -hue, hue) * 2 * math.pi)
-    return torch.einsum("bij,bjhw->bihw", matrix, out).clamp_(0, 1)
+    gray = _luma(out)
+    out = (gray + (out - gray) * factor(9, saturation)).clamp_(0, 1)
+    return _turn_hue(out, draw.between(10, -hue, hue)) if hue else out
 
 
-def _color_matrix(saturation: Tensor, angle: Tensor) -> Tensor:
-    """(B, 3, 3): scale and rotate the chroma plane, luma unchanged."""
-    to_yiq, to_rgb = _constant(YIQ, angle), _constant(RGB, angle)
-    cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(angle)
-    turn = torch.stack([torch.ones_like(angle), zero, zero, zero, cos, -sin, zero, sin, cos], -1).view(-1, 3, 3)
-    mixed: Tensor = to_rgb @ turn @ to_yiq
-    return mixed
+def _turn_hue(pixels: Tensor, turns: Tensor) -> Tensor:
+    """Add ``turns`` (B,) to the hue of HSV, value and saturation unchanged."""
+    red, green, blue = pixels.unbind(1)
+    value, least = pixels.amax(1), pixels.amin(1)
+    chroma = value - least
+    safe = chroma.clamp(min=1e-8)
+    sextant = torch.where(value == red, (green - blue) / safe,
+                          torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4))
+    sextant = sextant + 6 * turns[:, None, None]
+    channels = []
+    for offset in (5, 3, 1):
+        k = (sextant + offset).remainder_(6)
+        channels.append(value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1))
+    return torch.stack(channels, 1)
 
 
 def _blur(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
     """Gaussian blur as one (s, s) matrix per image, applied along both axes."""
     size = pixels.shape[-1]
     sigma = draw.between(12, *spec.blur_sigma) * size / 224
-    taps = torch.arange(size, device=pixels.device, dtype=pixels.dtype)
-    distance = (taps[None, :] - taps[:, None]).square()
-    kernel = torch.exp(-distance[None] / (2 * sigma.clamp(min=1e-3).square())[:, None, None])
+    taps = torch.arange(1 - size, 2 * size - 1, device=pixels.device, dtype=pixels.dtype)
+    distance = (taps[None, :] - taps[size - 1:2 * size - 1, None]).square()
+    reach = torch.exp(-distance[None] / (2 * sigma.clamp(min=1e-3).square())[:, None, None])
+    kernel = reach[:, :, size - 1:2 * size - 1].clone()  # what lies beyond an edge is its mirror image
+    kernel[:, :, 1:] += reach[:, :, :size - 1].flip(2)
+    kernel[:, :, :-1] += reach[:, :, 2 * size - 1:].flip(2)
     kernel = kernel / kernel.sum(-1, keepdim=True)
     hit = draw.chance(13, spec.blur_p)[:, None, None]
     kernel = torch.where(hit, kernel, torch.eye(size, device=pixels.device, dtype=pixels.dtype))

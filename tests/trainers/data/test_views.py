@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -67,21 +70,44 @@ def test_blur_equals_a_gaussian_of_torchvision() -> None:
     torch.testing.assert_close(view, expected, atol=2e-3, rtol=0)
 
 
+WHOLE = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
+TORCHVISIONS: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
+    "crop": ({"scale": (0.2, 1.0)}, [v2.RandomResizedCrop(24, scale=(0.2, 1.0), antialias=True)], []),
+    "small crop": ({"scale": (0.05, 0.4)}, [v2.RandomResizedCrop(24, scale=(0.05, 0.4), antialias=True)], []),
+    "brightness": (WHOLE | {"jitter": (0.4, 0.0, 0.0, 0.0), "jitter_p": 0.8}, [], [v2.ColorJitter(0.4, 0, 0, 0)]),
+    "contrast": (WHOLE | {"jitter": (0.0, 0.4, 0.0, 0.0), "jitter_p": 0.8}, [], [v2.ColorJitter(0, 0.4, 0, 0)]),
+    "saturation": (WHOLE | {"jitter": (0.0, 0.0, 0.4, 0.0), "jitter_p": 0.8}, [], [v2.ColorJitter(0, 0, 0.4, 0)]),
+    "hue": (WHOLE | {"jitter": (0.0, 0.0, 0.0, 0.1), "jitter_p": 0.8}, [], [v2.ColorJitter(0, 0, 0, 0.1)]),
+    "jitter": (WHOLE | {"jitter": (0.4, 0.4, 0.2, 0.1), "jitter_p": 0.8}, [], [v2.ColorJitter(0.4, 0.4, 0.2, 0.1)]),
+    "grey": (WHOLE | {"gray_p": 0.2}, [], [v2.RandomGrayscale(0.2)]),
+    "blur": (WHOLE | {"blur_p": 0.5, "blur_sigma": (0.1 * 224 / 24, 2 * 224 / 24)}, [],
+             [v2.RandomApply([v2.GaussianBlur(13, (0.1, 2.0))], 0.5)]),
+    "solarise": (WHOLE | {"solarize_p": 0.2}, [], [v2.RandomSolarize(128 / 255, 0.2)]),
+}
+"""Our settings, and torchvision's steps on bytes and then on floats."""
+
+
 @pytest.mark.parametrize("measure", ["mean", "contrast", "detail", "saturation"])
-def test_statistics_follow_torchvisions_per_image_transforms(measure: str) -> None:
-    """Two-sample KS over 1,500 views of one picture; grid-sampled crops without antialias would be off by 0.19
-    in detail (performance notes of the project), which this sees."""
-    count, image = 1500, picture(64)
-    spec = ViewSpec(size=24, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2)
-    ours = augment(image[None].repeat(count, 1, 1, 1), keys(count), [spec], PLAIN)[0]
+@pytest.mark.parametrize("name", TORCHVISIONS)
+def test_statistics_follow_torchvisions_per_image_transforms(name: str, measure: str) -> None:
+    """Two-sample Kolmogorov-Smirnov test over 2,000 views of one picture, per parameter. Grid-sampled crops without
+    antialias are off by 0.19 in detail, crops clipped instead of drawn again by 0.13, hue turned in YIQ by 0.36."""
+    ours, theirs = _views(name)
+    # Bytes on one side, floats on the other: values that are equal but for that must tie.
+    distance = ks_2samp(statistic(ours, measure).round(3), statistic(theirs, measure).round(3)).statistic
+    assert distance < 0.0515, distance  # the 1 % critical value for equal laws
+
+
+@lru_cache(maxsize=1)
+def _views(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    settings, crop, rest = TORCHVISIONS[name]
+    count, image = 2000, picture(64)
+    ours = augment(image[None].repeat(count, 1, 1, 1), keys(count), [ViewSpec(size=24, **settings)], PLAIN)[0]
+    colour = [v2.RandomApply(rest, 0.8)] if settings.get("jitter_p") else rest
+    shape = [*crop, v2.RandomHorizontalFlip()] if crop else [v2.Resize(24, antialias=True)]
+    reference = v2.Compose([*shape, v2.ToDtype(torch.float32, scale=True), *colour])
     torch.manual_seed(0)
-    reference = v2.Compose([
-        v2.RandomResizedCrop(24, scale=(0.2, 1.0), antialias=True), v2.RandomHorizontalFlip(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8), v2.RandomGrayscale(0.2)])
-    theirs = torch.stack([reference(image) for _ in range(count)])
-    distance = ks_2samp(statistic(ours, measure), statistic(theirs, measure)).statistic
-    assert distance < 0.09, distance  # 1 % critical value 0.060 for equal laws; hue and op order differ slightly
+    return ours, torch.stack([reference(image) for _ in range(count)])
 
 
 def statistic(views: torch.Tensor, measure: str) -> np.ndarray:
