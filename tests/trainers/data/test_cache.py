@@ -222,3 +222,51 @@ def test_default_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_cache_dir() == Path("/some/where")
     monkeypatch.delenv("ABLATION_CACHE")
     assert default_cache_dir() == Path.home() / ".cache" / "ablation"
+
+
+READ_ALL = """
+import sys, numpy as np
+from pathlib import Path
+from trainers.config import DataConfig
+from trainers.data.loader import open_data
+data = open_data(DataConfig(dataset="digits", image_size=64, cache_size=96), Path(sys.argv[1]))
+everything = np.arange(len(data.dataset.index))
+data.cache.ensure(everything)
+for start in range(0, len(everything), 64):
+    data.cache.gather(everything[start:start + 64])
+print("read", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/PID/smaps")
+def test_a_second_process_adds_no_second_copy_of_the_pictures(tmp_path: Path) -> None:
+    """Both have the same pages of the shards, those of the page cache, and none of their own."""
+    readers = [subprocess.Popen([sys.executable, "-c", READ_ALL, str(tmp_path)], stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "read\n"
+        for reader in readers:
+            kilobytes = shard_memory(reader.pid)
+            assert kilobytes["Rss"] > 40_000  # 1,797 digits of 3 x 96 x 96 bytes are 49.7 MB
+            assert kilobytes["Pss"] < 0.55 * kilobytes["Rss"]  # every page counts half
+            assert kilobytes["Private_Dirty"] == kilobytes["Anonymous"] == 0
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.wait()
+
+
+def shard_memory(pid: int) -> dict[str, int]:
+    """Sums over the mappings of shards, kB, by /proc/PID/smaps."""
+    sums: dict[str, int] = {}
+    inside = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            inside = "/shard-" in line
+        elif inside and values[-1] == "kB":
+            sums[name[:-1]] = sums.get(name[:-1], 0) + int(values[0])
+    return sums
