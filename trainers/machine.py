@@ -42,7 +42,8 @@ def prepare_process(threads: int | None) -> None:
     """Once per process: thread count, and a heap that is kept between steps.
 
     glibc gives large blocks back to the kernel after every step and page-faults them in again; raising its
-    thresholds is worth up to 1.8x in float32 on CPUs (docs/architecture.md, Performance).
+    thresholds is worth up to 1.8x on CPUs. Blocks over 32 MB still go back: kept, they cost more memory than they
+    save time (docs/results/performance.md).
     """
     if threads:
         torch.set_num_threads(threads)
@@ -50,7 +51,7 @@ def prepare_process(threads: int | None) -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.contenders.starter import ANSWER
 from benchmarks.record import OUT
 
 OURS = [sys.executable, "-m", "benchmarks.contenders.ours"]
@@ -49,11 +50,11 @@ def contender(command: list[str], options: dict[str, Any]) -> Iterator[subproces
 
 
 def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Its next JSON line; peers also print other things."""
+    """Its next answer; peers also print other things."""
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("{"):
-            return json.loads(line)  # type: ignore[no-any-return]
+        if line.startswith(ANSWER):
+            return json.loads(line.removeprefix(ANSWER))  # type: ignore[no-any-return]
     raise RuntimeError(f"a contender ended: see {OUT / 'contender.log'}")
 
 

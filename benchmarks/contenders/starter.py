@@ -1,6 +1,6 @@
 """What every contender shares: the networks, and steps on command. Runs in a peer's environment too: torch, timm.
 
-Protocol: the options come as one JSON argument; each line on stdin asks for one lap; each answer is one JSON line.
+Protocol: the options come as one JSON argument; each line on stdin asks for one lap; each answer is one line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any
 import timm
 import torch
 from torch import nn
+
+ANSWER = "lap: "
+"""What a line of an answer starts with, before its JSON."""
 
 
 def options() -> dict[str, Any]:
@@ -47,9 +50,9 @@ def peak_mb() -> float:
 
 def serve(lap: Callable[[str], int], memory: Callable[[], float] = peak_mb) -> None:
     """One ``lap`` per line on stdin: it is given the line and returns how many source images it has trained on."""
-    print(json.dumps({"ready": True}), flush=True)
+    print(ANSWER + json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         begun = time.perf_counter()
         images = lap(line.strip())
         seconds = time.perf_counter() - begun
-        print(json.dumps({"images": images, "seconds": seconds, "peak_mb": memory()}), flush=True)
+        print(ANSWER + json.dumps({"images": images, "seconds": seconds, "peak_mb": memory()}), flush=True)
