@@ -50,9 +50,15 @@ def peak_mb() -> float:
 
 def serve(lap: Callable[[str], int], memory: Callable[[], float] = peak_mb) -> None:
     """One ``lap`` per line on stdin: it is given the line and returns how many source images it has trained on."""
-    print(ANSWER + json.dumps({"ready": True}), flush=True)
+    _say({"ready": True})
     for line in sys.stdin:
         begun = time.perf_counter()
         images = lap(line.strip())
         seconds = time.perf_counter() - begun
-        print(ANSWER + json.dumps({"images": images, "seconds": seconds, "peak_mb": memory()}), flush=True)
+        _say({"images": images, "seconds": seconds, "peak_mb": memory()})
+
+
+def _say(answer: dict[str, Any]) -> None:
+    """In one write, on a line of its own: other threads of a peer print too."""
+    sys.stdout.write(f"\n{ANSWER}{json.dumps(answer)}\n")
+    sys.stdout.flush()
