@@ -11,7 +11,7 @@ help:
 	@echo "make quickstart  install, run the quickstart study, print the path of its report"
 	@echo "make test        all tests (2 cores: under 15 minutes)"
 	@echo "make lint        ruff and mypy"
-	@echo "make bench       speed measurements, see benchmarks/"
+	@echo "make bench       speed measurements, about an hour; writes docs/results/performance.md"
 	@echo "make golden      record the first losses of every method again"
 	@echo "make correctness run the proofs and write docs/correctness.md"
 	@echo "make lock        renew the locks after a change of pyproject.toml"
@@ -47,8 +47,11 @@ lint: install-dev
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.data_path
+	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.performance
 
 golden: install-dev
 	$(BIN)/python -m tests.golden.first_steps

@@ -29,6 +29,7 @@ from ablation.events import Event, OnEvent
 from ablation.ledger import ASKED, STOPPED
 from ablation.store import Store, StudyStore, TrialState
 from ablation.tracking import BackgroundMirror, Mirror
+from ablation.watch import Watch
 
 if TYPE_CHECKING:
     from ablation.plan import Plan
@@ -201,11 +202,12 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
          mirror: BackgroundMirror, tell: OnEvent) -> None:
     from ray import tune
 
-    from ablation.worker import Gang, Job
+    from ablation.worker import Gang, Job, end_elsewhere
 
     os.environ.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", TUNE_GLOBAL_CHECKPOINT_S="3600", RAY_AIR_NEW_OUTPUT="0",
                       TUNE_DISABLE_STRICT_METRIC_CHECKING="1", TUNE_PRINT_ALL_TRIAL_ERRORS="0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what happens to trials is told by our own events
+    watch = Watch(study, end_elsewhere, tell)
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=study.path))
     trainable = tune.with_resources(Gang, lambda config: Job(**config["job"]).resources())
     tuner = tune.Tuner(
@@ -213,7 +215,7 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=max_concurrent,
                                     trial_dirname_creator=lambda trial: trial.trial_id),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, tell)],
+            name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, watch, tell)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trainer keeps its own
             failure_config=tune.FailureConfig(max_failures=plan.spec.retries + 1)))
     for job in jobs:  # requests and reasons of an earlier launch
@@ -222,7 +224,7 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
             study.update_state(job["key"], **STOPPED)
     try:
         # SIGTERM would abort Ray without a trace; Tune stops in order on SIGUSR1, as it does on Ctrl-C.
-        with _on_sigterm(_interrupt, signal.SIGUSR1), _on_sigterm(_stop_tune):
+        with _on_sigterm(_interrupt, signal.SIGUSR1), _on_sigterm(_stop_tune), watch:
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -232,7 +234,7 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
         raise KeyboardInterrupt(f"{len(left)} trials left")
 
 
-def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any:
+def _listener(study: StudyStore, mirror: BackgroundMirror, watch: Watch, tell: OnEvent) -> Any:
     """Tune's callbacks -> events for people, and hints for the MLflow mirror."""
     from ray import tune
 
@@ -241,6 +243,7 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any
             return tune.Callback, ()  # Tune pickles its callbacks for a restore, which is not used here
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            watch.began(trial.config["job"]["key"])
             tell(Event("start", key=trial.config["job"]["key"]))
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any],
@@ -250,7 +253,9 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any
             if not result.get("done"):
                 loss = result.get("loss")
                 tell(Event("epoch", f"loss {loss:.4f}" if loss is not None else "", key, result["epoch"]))
-            elif result.get("state") == "FINISHED":
+                return
+            watch.ended(key)
+            if result.get("state") == "FINISHED":
                 score = result["metrics"].get("probe/auroc")
                 tell(Event("finished", ",".join(result["flags"]), key, result["epoch"], score))
             elif result.get("state") == "STOPPED":
@@ -263,6 +268,7 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, tell: OnEvent) -> Any
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             key = trial.config["job"]["key"]
+            watch.ended(key)
             cause = (str(trial.get_error() or "the process died").strip().splitlines() or ["the process died"])[-1]
             study.update_state(key, state=TrialState.FAILED, reason="process_lost", message=cause[:500],
                                finished=time.time())

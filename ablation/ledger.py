@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ablation.store import HEARTBEAT_SECONDS, StudyStore, TrialState, TrialStatus
@@ -22,8 +23,10 @@ ASKED: dict[str, Any] = {"state": TrialState.STOPPED, "reason": "stop_requested"
 class Ledger:
     """Opens a trial as RUNNING and beats until it ends. Usable without Ray."""
 
-    def __init__(self, store: StudyStore, key: str, epochs: int) -> None:
+    def __init__(self, store: StudyStore, key: str, epochs: int, alive: Callable[[], bool] = lambda: True) -> None:
+        """``alive`` is asked before every beat: silent while it says no."""
         self.store, self.key = store, key
+        self._alive = alive
         self._lock = threading.Lock()
         self._closed = threading.Event()
         before = store.read_state(key)
@@ -81,6 +84,8 @@ class Ledger:
 
     def _beating(self) -> None:
         while not self._closed.wait(HEARTBEAT_SECONDS):
+            if not self._alive():
+                continue
             try:
                 with self._lock:
                     if self._closed.is_set():

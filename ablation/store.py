@@ -23,7 +23,8 @@ from typing import IO, Any
 from ablation.errors import StoreError, StudyLocked
 from ablation.files import parse, read_dict, read_json, write_atomic, write_json, writing
 
-HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = float(os.environ.get("ABLATION_HEARTBEAT_SECONDS", "10"))
+"""Between two signs of life of a running trial."""
 STALE_SECONDS = 3 * HEARTBEAT_SECONDS
 ERROR_BYTES = 4096
 STUDY_FILE, PLAN_FILE, LOCK_FILE, TRIALS = "study.yaml", "plan.json", "driver.lock", "trials"

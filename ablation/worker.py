@@ -9,7 +9,10 @@ Tune, which starts the trial anew; it continues from its checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import signal
 import socket
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,12 +22,12 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError, RayTaskError
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from ablation.errors import StoreError
 from ablation.ledger import Ledger
-from ablation.store import StudyStore
+from ablation.store import HEARTBEAT_SECONDS, StudyStore, TrialStatus
 from trainers.config import ConfigError, TrainConfig
 from trainers.data.index import DataError
 from trainers.records import EpochReport, RunContext, TrainingError, TrainResult
@@ -80,6 +83,10 @@ class Rank:
             self.close()
             raise
 
+    @ray.method(concurrency_group="pulse")  # type: ignore[untyped-decorator]
+    def pulse(self) -> None:
+        """Answers while the rank trains, unless its process hangs."""
+
     def close(self) -> None:
         """Leave nothing of the trial behind in this process."""
         if self.items is None:
@@ -112,17 +119,17 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         self.rank = Rank(0)
         self.ledger: Ledger | None = None
         self.num_trials = 0
-        self.broken = self.retired = False
+        self.broken = self.retired = self.joined = False
         group = ray.util.get_current_placement_group()
         self.others = [
-            ray.remote(Rank).options(
+            ray.remote(concurrency_groups={"pulse": 1})(Rank).options(
                 num_cpus=self.job.cpus, num_gpus=self.job.gpus,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number),
             ).remote(number) for number in range(1, self.job.num_workers)]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this process. Never False: Tune would give the trial up."""
-        self.job, self.ledger = Job(**new_config["job"]), None
+        self.job, self.ledger, self.joined = Job(**new_config["job"]), None, False
         self.retired = self.broken or self.num_trials >= RECYCLE_TRIALS
         return True
 
@@ -186,13 +193,25 @@ class Gang(tune.Trainable):  # type: ignore[misc]
 
     def _open(self) -> None:
         self.num_trials += 1
-        self.ledger = Ledger(StudyStore(self.job.study_dir), self.job.key, self.job.config["train"]["epochs"])
+        self.ledger = Ledger(StudyStore(self.job.study_dir), self.job.key, self.job.config["train"]["epochs"],
+                             self._others_answer)
         rendezvous = free_address() if self.others else None
         pending = [other.open.remote(self.job, rendezvous) for other in self.others]
         try:
             self.rank.open(self.job, rendezvous, self.ledger.log)
         finally:
             self._raise_what_happened_elsewhere(pending)
+        self.joined = True
+
+    def _others_answer(self) -> bool:
+        """Whether every other rank is alive; asked by the heartbeat, so that one that hangs silences the trial."""
+        if not self.joined:  # they may still be importing
+            return True
+        try:
+            ray.get([other.pulse.remote() for other in self.others], timeout=HEARTBEAT_SECONDS)
+        except (RayError, TimeoutError):
+            return False
+        return True
 
     def _raise_what_happened_elsewhere(self, pending: list[Any]) -> None:
         """The first fault of another rank: it tells more than the broken connection that this rank saw."""
@@ -215,6 +234,21 @@ def _wait(pending: list[Any]) -> None:
     """Until each has ended, however it ended."""
     if pending:
         ray.wait(pending, num_returns=len(pending))
+
+
+def end_process(pid: int) -> None:
+    """SIGKILL for a worker process of this node; numbers are used again, so only if it still is one of Ray's."""
+    with contextlib.suppress(OSError):
+        if b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def end_elsewhere(status: TrialStatus) -> None:
+    """``end_process`` on the node of a trial."""
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerHostname"] == status.host]
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        ray.remote(end_process).options(num_cpus=0, scheduling_strategy=there).remote(status.pid)
 
 
 def free_address() -> str:

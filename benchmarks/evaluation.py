@@ -21,7 +21,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.record import table, write
+from benchmarks.record import facts_line, table, write
 from trainers.evaluation.knn import cosine_neighbors
 from trainers.evaluation.label_free import rankme, rankme_of
 from trainers.evaluation.metrics import auroc
@@ -89,5 +89,5 @@ def measure(task: str, num_rows: int, width: int) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     rows = [measure(task, *shape) for task in TASKS for shape in SHAPES]
-    print(table(rows))
+    print(table(rows), facts_line(), sep="\n")
     print(write("evaluation", rows))

@@ -29,7 +29,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def facts(record: dict[str, Any]) -> str:
     known = record["facts"]
     versions = ", ".join(f"{name} {known[name]}" for name in ("torch", "torchvision", "timm", "numpy", "scikit-learn"))
-    return (f"Commit {known['code']}, {known['time']}, {known['cores']} cores, {known['device']}, load "
+    return (f"Commit {known['code']}, {known['time']}, {known['cores']} cores ({known['processor']}), load "
             f"{known['load'][0]:.1f}; Python {known['python']}, {versions}.")
 
 

@@ -15,6 +15,7 @@ from trainers.data import open_dataset
 
 def jpeg_folder(num_train: int, side: int) -> Path:
     """``root/{train,val}/{normal,defect}/*.jpg`` of ``side`` pixels, half of them defects; drawn on first use."""
+    OUT.mkdir(exist_ok=True)
     root = OUT / f"pictures-{num_train}-{side}"
     if root.exists():
         return root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,18 @@ def write(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:
     """``benchmarks/out/<name>.json`` with the rows and whatever ``more`` there is; returns its path."""
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{name}.json"
-    facts = describe(torch.device("cpu")) | {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(),
+    facts = describe(torch.device("cpu")) | {"cores": os.cpu_count(), "processor": processor(), "load": os.getloadavg(),
                                              "time": time.strftime("%Y-%m-%d %H:%M:%S")}
     path.write_text(json.dumps({"facts": facts, "rows": rows, **more}, indent=1) + "\n")
     return path
+
+
+def processor() -> str:
+    """Model name and what it multiplies bf16 with, as Linux says."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"model name\s*:\s*(.*)", text)
+    units = [name for name in ("amx_bf16", "avx512_bf16") if name in text]
+    return " ".join([model.group(1) if model else "unknown processor", *units])
 
 
 def facts_line() -> str:

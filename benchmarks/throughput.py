@@ -19,19 +19,19 @@ from typing import Any
 from benchmarks.contenders import peers
 from benchmarks.contenders.process import OURS, Lap, contender, run_lap
 from benchmarks.pictures import jpeg_folder
-from benchmarks.record import OUT, table, write
-from trainers.backbones import BACKBONES
+from benchmarks.record import OUT, facts_line, table, write
+from trainers.backbones import BACKBONES, SMALL_IMAGE
 from trainers.methods import METHODS
 
 NUM_PICTURES, PICTURE_SIDE = 1024, 256
-ROUNDS = 3
+WARM_UP, ROUNDS = 2, 3
 IN_PEERS = {(method, backbone) for method in ("simclr", "byol", "dino") for backbone in BACKBONES}
 IN_PEERS |= {("mae", "vit_tiny")}
 """What peers have: no masked convolution, no mae_dense; Barlow Twins and supervised are not compared."""
 
 
 def race(method: str, backbone: str, size: int, batch: int, with_peers: bool) -> dict[str, list[Lap]]:
-    """Laps of every contender, taken in turn; the first round of each is warm-up."""
+    """Laps of every contender, taken in turn; the first rounds of each are warm-up."""
     root = jpeg_folder(NUM_PICTURES, PICTURE_SIDE)
     options = {"method": method, "backbone": backbone, "size": size, "batch": batch, "steps": max(1, 256 // batch),
                "core": max(os.sched_getaffinity(0)),
@@ -45,12 +45,12 @@ def race(method: str, backbone: str, size: int, batch: int, with_peers: bool) ->
         running = {name: stack.enter_context(contender(command, options | {
                        "bf16": bf16, "steps": options["steps"] if name == "ours" else 1}))
                    for name, (command, bf16) in commands.items()}
-        for number in range(ROUNDS + 1):
+        for number in range(WARM_UP + ROUNDS):
             for name, process in running.items():
                 kinds = ("ours", "limit") if name == "ours" else (name,)
                 for kind in kinds:
                     lap = run_lap(process, "limit" if kind == "limit" else "whole")
-                    if number >= 1:
+                    if number >= WARM_UP:
                         laps[kind].append(lap)
     return laps
 
@@ -83,6 +83,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=128)
     chosen = parser.parse_args()
+    if chosen.size >= SMALL_IMAGE and not chosen.no_peers:
+        parser.error(f"peers are built for sizes under {SMALL_IMAGE}: add --no-peers")
     OUT.mkdir(exist_ok=True)
     rows, laps = [], {}
     for backbone in BACKBONES:
@@ -91,8 +93,8 @@ def main() -> None:
             rows.append(row(method, backbone, found))
             laps[f"{method} {backbone}"] = {name: [vars(lap) for lap in runs] for name, runs in found.items()}
             print(table(rows[-1:]), file=sys.stderr)
-    print(table(rows))
-    print(write("throughput", rows, laps=laps))
+            path = write("throughput", rows, laps=laps, peers={name: spec for name, (spec, _) in peers.PEERS.items()})
+    print(table(rows), facts_line(), path, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Convolutions over tiny maps as one matrix product, on the CPU.
 
 oneDNN works along the positions of a map; where there are 2 x 2 or 4 x 4 of them, as in the last stages of a ResNet on
-small images, gathering the taps and multiplying once is faster, forward and backward together: 2 x 2 maps of 512
-channels 3.3 times in float32 and 8 times in bf16, 4 x 4 maps 1.2 and 1.8 times (batch 64, torch 2.15, AMX). Names,
-weights and results are those of ``nn.Conv2d``, but for rounding.
+small images, gathering the taps and multiplying once is faster, forward and backward together
+(docs/results/performance.md). Names, weights and results are those of ``nn.Conv2d``, but for rounding.
 """
 
 from __future__ import annotations
@@ -37,7 +36,9 @@ class MatrixConv2d(nn.Conv2d):
             dtype = torch.get_autocast_dtype("cpu")
             input, weight = input.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        return cast(Tensor, _Product.apply(input, weight, bias, window))  # type: ignore[no-untyped-call]
+        # Permuted out here: autograd forbids in-place operations (ReLU) on a view that a Function returns.
+        out = _Product.apply(input, weight, bias, window)  # type: ignore[no-untyped-call]
+        return cast(Tensor, out.permute(0, 3, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,21 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, window: _Window) -> Tensor:
         ctx.save_for_backward(images, weight)
-        ctx.window, ctx.has_bias = window, bias is not None
-        return F.linear(window.taps(images), _by_taps(weight), bias).permute(0, 3, 1, 2)
+        ctx.window = window
+        return F.linear(window.taps(images), _by_taps(weight), bias)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         images, weight = ctx.saved_tensors
         window: _Window = ctx.window
-        rows = grad.permute(0, 2, 3, 1).reshape(-1, len(weight))
-        out, (kernel_height, kernel_width), channels = len(weight), window.kernel, weight.shape[1]
-        grad_weight = (rows.T @ window.taps(images).flatten(0, 2)).view(out, kernel_height, kernel_width, channels)
-        grad_bias = rows.sum(0) if ctx.has_bias else None
-        grad_images = None
+        rows, channels = grad.reshape(-1, len(weight)), weight.shape[1]
+        grad_images = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[1]:
+            by_taps = rows.T @ window.taps(images).flatten(0, 2)
+            grad_weight = by_taps.view(len(weight), *window.kernel, channels).permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[2]:
+            grad_bias = rows.sum(0)
         if ctx.needs_input_grad[0]:
             size, (down, across) = window.output_size(images), window.padding
             parts = (rows @ _by_taps(weight)).view(len(images), *size, -1, channels).unbind(3)
@@ -93,7 +96,7 @@ class _Product(torch.autograd.Function):
             for where, part in zip(window.slices(size), parts, strict=True):
                 padded[where] += part
             grad_images = padded[:, down:down + height, across:across + width].permute(0, 3, 1, 2)
-        return grad_images, grad_weight.permute(0, 3, 1, 2), grad_bias, None
+        return grad_images, grad_weight, grad_bias, None
 
 
 def _by_taps(weight: Tensor) -> Tensor:

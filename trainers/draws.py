@@ -16,7 +16,11 @@ _GOLDEN, _FIRST, _SECOND = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9,
 
 
 def uniforms(keys: Tensor, stream: int, count: int) -> Tensor:
-    """(B, count) float32 in [0, 1): independent numbers per key (B,) int64; ``stream`` separates draws (views)."""
+    """(B, count) float32 in [0, 1): independent numbers per key (B,) int64; ``stream`` separates draws (views).
+
+    ``count`` is at most 4096, where the next stream begins.
+    """
+    assert count <= 4096
     counters = (torch.arange(count, device=keys.device) + (1 + stream * 4096)) * _GOLDEN
     bits = _mix(keys[:, None] ^ _mix(counters))
     return _shift(bits, 40).float() * 2.0**-24

@@ -7,6 +7,7 @@ import ctypes
 import random
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def prepare_process(threads: int | None) -> None:
     """Once per process: thread count, and a heap that is kept between steps.
 
     glibc gives large blocks back to the kernel after every step and page-faults them in again; raising its
-    thresholds is worth up to 1.8x on CPUs. Blocks over 32 MB still go back: kept, they cost more memory than they
+    thresholds saves that. Blocks over 32 MB still go back: kept, they cost more memory than they
     save time (docs/results/performance.md).
     """
     if threads:
@@ -63,6 +64,11 @@ def reset_peak_memory(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Whether so much memory is free on a CUDA device; on others always."""
+    return device.type != "cuda" or num_bytes < torch.cuda.mem_get_info(device)[0]
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Peak of device memory (CUDA) or resident memory (CPU) since ``reset_peak_memory``, MiB."""
     if device.type == "cuda":
@@ -72,6 +78,17 @@ def peak_memory_mb(device: torch.device) -> float:
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
     except (OSError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Matrix products in true float32, where training may use TF32 (CUDA)."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def seed_everything(seed: int, determinism: str) -> None:

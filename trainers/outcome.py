@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 
@@ -17,11 +19,13 @@ from trainers.data.atomic import replace_file
 from trainers.evaluation.contact_sheet import write_contact_sheet
 from trainers.evaluation.evaluate import EvalReport, evaluate
 from trainers.evaluation.label_free import RANKME_CONVENTION
-from trainers.machine import peak_memory_mb
+from trainers.machine import fits, peak_memory_mb
 from trainers.provenance import describe
 from trainers.records import TrainResult
 
 MAX_KEYS = 40
+PROBE_BYTES = 5 * 8
+"""Of memory per training feature: the probe keeps about five float64 copies."""
 
 
 class Timer:
@@ -31,6 +35,15 @@ class Timer:
         self.last = time.perf_counter()
         self.metrics: dict[str, float] = {}
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside counts for no phase."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.last += time.perf_counter() - begun
+
     def mark(self, phase: str) -> None:
         now = time.perf_counter()
         self.metrics[f"time/{phase}"] = now - self.last
@@ -38,8 +51,10 @@ class Timer:
 
 
 def score(run: Run) -> EvalReport:
-    """Evaluate the encoder as it is now."""
-    return evaluate(run.judge.collect(run.method), run.config.evaluation, run.config.seed, run.device)
+    """Evaluate the encoder as it is now, on its device unless that is too small for it."""
+    data = run.judge.collect(run.method)
+    device = run.device if fits(data.train.features.size * PROBE_BYTES, run.device) else "cpu"
+    return evaluate(data, run.config.evaluation, run.config.seed, device)
 
 
 def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResult:

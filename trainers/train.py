@@ -71,7 +71,8 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
         if flags:
             context.log(f"epoch {epoch + 1}: {', '.join(flags)}")
         try:
-            yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics, flags)
+            with timer.paused():  # what the caller does with a report is not training
+                yield EpochReport(epoch + 1, (epoch + 1) * steps, time.time(), metrics, flags)
         except GeneratorExit:  # the caller stops here: what is trained is kept
             if context.rank == 0:
                 _save(run, meter, Position(epoch + 1), metrics)
@@ -87,6 +88,8 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
 def _begin(config: TrainConfig, context: RunContext) -> tuple[Run, Meter, Position, dict[str, float]]:
     """Build the run and put it where its checkpoint left off, with the means of the last whole epoch."""
     run = build(config, context)
+    context.log(f"trains in {str(run.precision).removeprefix('torch.')} on {run.device.type}, "
+                f"batches of {run.sampler.batch_size}, {run.steps_per_epoch} steps an epoch")
     meter = Meter(run.device)
     reset_peak_memory(run.device)
     saved = checkpoint.load(context.trial_dir, context.log)

@@ -27,6 +27,8 @@ from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform,
 from starter import network, options, serve
 from torch import Tensor, nn
 
+DECODER_DIM = 128
+
 
 class SimCLR(nn.Module):
     def __init__(self, backbone: nn.Module, dim: int) -> None:
@@ -91,20 +93,20 @@ class MAE(nn.Module):
         self.patch_size = vit.patch_embed.patch_size[0]
         self.backbone = MaskedVisionTransformerTIMM(vit=vit)
         self.sequence_length = self.backbone.sequence_length
+        self.decoder_embed = nn.Linear(vit.embed_dim, DECODER_DIM)
         self.decoder = MaskedVisionTransformerDecoderTIMM(
-            num_patches=vit.patch_embed.num_patches, patch_size=self.patch_size, embed_dim=vit.embed_dim,
-            decoder_embed_dim=128, decoder_depth=2, decoder_num_heads=4)
+            num_patches=vit.patch_embed.num_patches, embed_dim=DECODER_DIM, depth=2, num_heads=4,
+            num_prefix_tokens=vit.num_prefix_tokens)
+        self.prediction_head = nn.Linear(DECODER_DIM, 3 * self.patch_size**2)
         self.criterion = nn.MSELoss()
 
     def loss(self, views: list[Tensor]) -> Tensor:
         images = views[0]
         keep, mask = utils.random_token_mask(size=(len(images), self.sequence_length), mask_ratio=0.75,
                                              device=images.device)
-        encoded = self.backbone.encode(images=images, idx_keep=keep)
-        decoded = self.decoder.embed(encoded)
-        masked = utils.repeat_token(self.decoder.mask_token, (len(images), self.sequence_length))
-        masked = utils.set_at_index(masked, keep, decoded.type_as(masked))
-        prediction = self.decoder.predict(utils.get_at_index(self.decoder.decode(masked), mask))
+        encoded = self.decoder_embed(self.backbone.encode(images=images, idx_keep=keep))
+        tokens = utils.set_at_index(encoded.new_zeros(len(images), self.sequence_length, DECODER_DIM), keep, encoded)
+        prediction = self.prediction_head(utils.get_at_index(self.decoder(tokens, idx_mask=mask), mask))
         target = utils.get_at_index(utils.patchify(images, self.patch_size), mask - 1)
         return self.criterion(prediction, target)
 

@@ -15,8 +15,8 @@ from benchmarks.contenders.starter import ANSWER
 from benchmarks.record import OUT
 
 OURS = [sys.executable, "-m", "benchmarks.contenders.ours"]
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""Of every contender; the last is what ``ablation run`` sets for its workers."""
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""What ``ablation run`` sets for its workers; here every contender has it."""
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -39,7 +39,7 @@ def contender(command: list[str], options: dict[str, Any]) -> Iterator[subproces
     log = (OUT / "contender.log").open("a")
     process = subprocess.Popen(
         [*command, json.dumps(options)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-        env={**os.environ, **ENVIRONMENT, **({} if options["device"] == "cuda" else NO_GPU)})
+        env=environment(options))
     try:
         answer(process)
         yield process
@@ -47,6 +47,12 @@ def contender(command: list[str], options: dict[str, Any]) -> Iterator[subproces
         process.kill()
         process.wait()
         log.close()
+
+
+def environment(options: dict[str, Any]) -> dict[str, str]:
+    threads = 1 if options["core"] is not None else len(os.sched_getaffinity(0))
+    hidden = {} if options["device"] == "cuda" else NO_GPU
+    return {**os.environ, **HUGE_PAGES, **hidden, "OMP_NUM_THREADS": str(threads)}
 
 
 def answer(process: subprocess.Popen[str]) -> dict[str, Any]:

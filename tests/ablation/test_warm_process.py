@@ -39,7 +39,7 @@ def job(folder: Path, method: str, backbone: str, lr: float | None = None, **tra
         evaluation=EvaluationConfig(max_images=100, fixed_labelled=40))
     key = f"{method}-{backbone}"
     StudyStore(folder).trial_dir(key).mkdir(parents=True)
-    return {"key": key, "config": config.to_dict(), "study_dir": str(folder), "cache_dir": str(folder.parent / "cache"),
+    return {"key": key, "config": config.to_dict(), "study_dir": str(folder), "cache_dir": str(folder / "cache"),
             "num_workers": 1, "cpus": 1, "gpus": 0.0}
 
 

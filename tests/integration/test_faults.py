@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -56,6 +57,36 @@ def test_a_killed_worker_is_started_again_and_a_second_driver_is_refused(
     steps = [record["step"] for record in study.read_history(key)]
     assert steps == sorted(set(steps))
     assert len(steps) == 30
+
+
+@pytest.mark.parametrize(("num_workers", "title"), [(1, "ray::Gang"), (2, "ray::Rank")])
+def test_a_rank_that_hangs_is_ended_and_the_trial_continues(
+        tmp_path: Path, driver: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch,
+        num_workers: int, title: str) -> None:
+    """SIGSTOP: the process lives and holds its connections, but does nothing."""
+    monkeypatch.setenv("ABLATION_HEARTBEAT_SECONDS", "3")
+    path = write_study(tmp_path, epochs=40, num_workers=num_workers)
+    study = StudyStore(tmp_path / "studies" / "tiny")
+    process = driver(path)
+    wait_for(lambda: any(study.read_state(key).epoch >= 2 for key in study.planned_keys()))
+    [key] = study.planned_keys()
+    os.kill(process_of(tmp_path, title), signal.SIGSTOP)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert "no sign of life" in out
+    assert study.read_state(key).state is TrialState.FINISHED
+    assert study.read_state(key).attempt == 2
+    assert [record["epoch"] for record in study.read_history(key)] == list(range(1, 41))
+
+
+def process_of(store_folder: Path, title: str) -> int:
+    """The worker process of this test's own Ray whose title begins so."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(title.encode()) and (
+                    str(store_folder).encode() in (entry / "environ").read_bytes()):
+                return int(entry.name)
+    raise AssertionError(f"no process {title} of {store_folder}")
 
 
 def test_ctrl_c_then_the_same_command_continues(tmp_path: Path, driver: Callable[..., subprocess.Popen[str]]) -> None:

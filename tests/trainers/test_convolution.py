@@ -19,7 +19,7 @@ from trainers.convolution import MatrixConv2d, use_matrix_products
 def test_values_and_gradients_are_those_of_conv2d(size: int, kernel: int, stride: int, padding: int,
                                                   bias: bool) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(5, 7, kernel, stride, padding, bias=bias)).double()
+    net = nn.Sequential(nn.Conv2d(5, 7, kernel, stride, padding, bias=bias), nn.ReLU(inplace=True)).double()
     plain = copy.deepcopy(net)
     use_matrix_products(net)
     assert type(net[0]) is MatrixConv2d

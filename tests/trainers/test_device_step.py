@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.trainers.methods.steps import BACKBONE_NAMES, MIDWAY, SIZE, options
 from trainers.backbones import build_backbone
 from trainers.config import OptimConfig
+from trainers.data import views
 from trainers.data.views import Normalization, augment, center_view
 from trainers.meter import CUDA_CHECK_STEPS, Meter
 from trainers.methods import METHODS, build_method, view_specs
@@ -50,9 +51,11 @@ class Waits(TorchDispatchMode):
 
 @contextmanager
 def pretended() -> Iterator[None]:
-    """Tensors that have a device and a shape, but no values."""
+    """Tensors that have a device and a shape, but no values; none stays behind in a cache."""
+    views._on_device.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
         yield
+    views._on_device.cache_clear()
 
 
 def pretend(module: nn.Module) -> None:
@@ -81,9 +84,9 @@ def test_a_step_never_waits_for_the_device(name: str, backbone: str) -> None:
         assert images.device.type == next(method.parameters()).device.type == "cuda"
 
         def step() -> None:
-            views = augment(images, keys, view_specs(name, options(name), SIZE), Normalization())
+            crops = augment(images, keys, view_specs(name, options(name), SIZE), Normalization())
             schedule.apply(optimizer, MIDWAY.step)
-            output = method(Batch(views, labels, keys), MIDWAY)
+            output = method(Batch(crops, labels, keys), MIDWAY)
             for parameter in method.parameters():  # torch cannot run a backward pass without a CUDA driver
                 parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
             meter.update(output, clip_gradients(method, max_norm=1.0), MIDWAY, BATCH)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 
 import numpy as np
@@ -30,13 +31,19 @@ class Loaded:
     """(B,) int64: the same for masks."""
 
 
+@lru_cache
+def _copies(device: torch.device) -> torch.cuda.Stream:
+    """One stream per device and process: the allocator keeps the blocks of each stream apart."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 @final
 class Uploader:
     """Host tensors to a device; on CUDA from pinned memory and on a stream of their own, behind the compute."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream = _copies(device) if device.type == "cuda" else None
 
     def ahead(self, load: Callable[[np.ndarray], Sequence[Tensor]],
               batches: Sequence[np.ndarray]) -> Iterator[list[Tensor]]:
@@ -54,7 +61,7 @@ class Uploader:
               batch: np.ndarray) -> tuple[list[Tensor], torch.cuda.Event | None]:
         host = load(batch)
         if self._stream is None:
-            return list(host), None
+            return [tensor.to(self.device) for tensor in host], None
         with torch.cuda.stream(self._stream):
             sent = [tensor.pin_memory().to(self.device, non_blocking=True) for tensor in host]
             return sent, self._stream.record_event()

@@ -23,8 +23,10 @@ from trainers.draws import uniforms
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
 ATTEMPTS = 10
 """Draws of a crop before the whole image is taken, as in torchvision."""
-CROP_TRIES = slice(14, 14 + 2 * ATTEMPTS)
-PARAMETERS = CROP_TRIES.stop  # uniforms drawn per (image, view); see _Draw
+LEFT, TOP, FLIP, JITTER, GRAY, BRIGHTNESS, CONTRAST, SATURATION, HUE, SOLARIZE, SIGMA, BLUR = range(12)
+CROP_TRIES = slice(12, 12 + 2 * ATTEMPTS)
+PARAMETERS = CROP_TRIES.stop
+"""Uniforms drawn per image and view; the names above are their columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class ViewSpec:
 
 @dataclass(frozen=True)
 class _Draw:
-    """Named columns of the (B, PARAMETERS) uniforms of one view."""
+    """The (B, PARAMETERS) uniforms of one view."""
 
     u: Tensor
 
@@ -109,13 +111,13 @@ def _view(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
     rows, columns = _crop_weights(draw, spec, pixels.shape[-1])
     out = _separable(pixels, rows, columns)
     if spec.jitter_p > 0:
-        out = torch.where(draw.chance(5, spec.jitter_p)[:, None, None, None], _jitter(out, draw, spec), out)
+        out = torch.where(draw.chance(JITTER, spec.jitter_p)[:, None, None, None], _jitter(out, draw, spec), out)
     if spec.gray_p > 0:
-        out = torch.where(draw.chance(6, spec.gray_p)[:, None, None, None], _luma(out).expand_as(out), out)
+        out = torch.where(draw.chance(GRAY, spec.gray_p)[:, None, None, None], _luma(out).expand_as(out), out)
     if spec.blur_p > 0:
         out = _blur(out, draw, spec)
     if spec.solarize_p > 0:  # torchvision: values at or above the threshold are inverted
-        hit = draw.chance(11, spec.solarize_p)[:, None, None, None] & (out >= 128 / 255)
+        hit = draw.chance(SOLARIZE, spec.solarize_p)[:, None, None, None] & (out >= 128 / 255)
         out = torch.where(hit, 1 - out, out)
     return out
 
@@ -123,9 +125,9 @@ def _view(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
 def _crop_weights(draw: _Draw, spec: ViewSpec, source: int) -> tuple[Tensor, Tensor]:
     """Rows and columns (B, s, S) of an antialiased random-resized crop with horizontal flip."""
     width, height = _crop_sides(draw, spec, source)
-    left, top = (draw.u[:, 2] * (source - width + 1)).floor(), (draw.u[:, 3] * (source - height + 1)).floor()
+    left, top = (draw.u[:, LEFT] * (source - width + 1)).floor(), (draw.u[:, TOP] * (source - height + 1)).floor()
     columns = _resize_weights(left, width, source, spec.size)
-    columns = torch.where(draw.chance(4, spec.flip)[:, None, None], columns.flip(1), columns)
+    columns = torch.where(draw.chance(FLIP, spec.flip)[:, None, None], columns.flip(1), columns)
     return _resize_weights(top, height, source, spec.size), columns
 
 
@@ -163,7 +165,7 @@ def _separable(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return rows[:, None] @ pixels @ columns[:, None].transpose(-1, -2)
 
 
-def _constant(values: tuple[float, ...] | tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
+def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
     """Kept per device: a fresh copy from the host would wait for everything that the device still has to do."""
     return _on_device(values, like.device, like.dtype)
 
@@ -186,12 +188,12 @@ def _jitter(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
     def factor(column: int, strength: float) -> Tensor:
         return draw.between(column, max(0.0, 1 - strength), 1 + strength)[:, None, None, None]
 
-    out = (pixels * factor(7, brightness)).clamp_(0, 1)
+    out = (pixels * factor(BRIGHTNESS, brightness)).clamp_(0, 1)
     center = _luma(out).mean((1, 2, 3), keepdim=True)
-    out = (center + (out - center) * factor(8, contrast)).clamp_(0, 1)
+    out = (center + (out - center) * factor(CONTRAST, contrast)).clamp_(0, 1)
     gray = _luma(out)
-    out = (gray + (out - gray) * factor(9, saturation)).clamp_(0, 1)
-    return _turn_hue(out, draw.between(10, -hue, hue)) if hue else out
+    out = (gray + (out - gray) * factor(SATURATION, saturation)).clamp_(0, 1)
+    return _turn_hue(out, draw.between(HUE, -hue, hue)) if hue else out
 
 
 def _turn_hue(pixels: Tensor, turns: Tensor) -> Tensor:
@@ -213,7 +215,7 @@ def _turn_hue(pixels: Tensor, turns: Tensor) -> Tensor:
 def _blur(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
     """Gaussian blur as one (s, s) matrix per image, applied along both axes."""
     size = pixels.shape[-1]
-    sigma = draw.between(12, *spec.blur_sigma) * size / 224
+    sigma = draw.between(SIGMA, *spec.blur_sigma) * size / 224
     taps = torch.arange(1 - size, 2 * size - 1, device=pixels.device, dtype=pixels.dtype)
     distance = (taps[None, :] - taps[size - 1:2 * size - 1, None]).square()
     reach = torch.exp(-distance[None] / (2 * sigma.clamp(min=1e-3).square())[:, None, None])
@@ -221,6 +223,6 @@ def _blur(pixels: Tensor, draw: _Draw, spec: ViewSpec) -> Tensor:
     kernel[:, :, 1:] += reach[:, :, :size - 1].flip(2)
     kernel[:, :, :-1] += reach[:, :, 2 * size - 1:].flip(2)
     kernel = kernel / kernel.sum(-1, keepdim=True)
-    hit = draw.chance(13, spec.blur_p)[:, None, None]
+    hit = draw.chance(BLUR, spec.blur_p)[:, None, None]
     kernel = torch.where(hit, kernel, torch.eye(size, device=pixels.device, dtype=pixels.dtype))
     return _separable(pixels, kernel, kernel)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainers.backbones import build_backbone
-from trainers.config import TrainConfig
+from trainers.config import NUMERICS, TrainConfig
 from trainers.data.atomic import replace_file
 from trainers.data.imbalance import EvaluationSets
 from trainers.data.loader import OpenData
@@ -63,8 +63,8 @@ class Judge:
 
     def random_init(self) -> float | None:
         """AUROC of the same probe on the untrained backbone of this seed; kept on disk, equal for all methods."""
-        facts = [self.config.backbone, self.config.seed, self.config.data.image_size, self.config.data.normalize,
-                 asdict(self.config.evaluation),
+        facts = [NUMERICS, self.config.backbone, self.config.seed, self.config.data.image_size,
+                 self.config.data.normalize, asdict(self.config.evaluation),
                  self.data.dataset.index.digest, self.data.cache.size, str(self.precision), self.device.type,
                  torch.__version__, hashlib.blake2b(self.train.tobytes(), digest_size=8).hexdigest()]
         name = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()

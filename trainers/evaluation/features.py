@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainers.data.prefetch import Uploader
 from trainers.data.views import Normalization, center_view
+from trainers.machine import full_float32
 
 
 @contextmanager
@@ -49,10 +50,10 @@ def extract(
     with frozen(*modules), torch.autocast(device.type, dtype=precision if reduced else None, enabled=reduced):
         chunks = [positions[start:start + batch_size] for start in range(0, len(positions), batch_size)]
         for [images] in Uploader(device).ahead(lambda chunk: [torch.from_numpy(gather(chunk))], chunks):
-            with torch.autocast(device.type, enabled=False):  # the resize is exact in float32 only
+            with torch.autocast(device.type, enabled=False), full_float32():  # the resize is exact in float32 only
                 view = center_view(images, size, normalize)
-            outputs.append(encode(view).float())
-    return torch.cat(outputs).cpu().numpy() if outputs else np.empty((0, 0), np.float32)
+            outputs.append(encode(view).float().cpu())
+    return torch.cat(outputs).numpy() if outputs else np.empty((0, 0), np.float32)
 
 
 def embed(head: Callable[[Tensor], Tensor], features: np.ndarray, device: torch.device | str,

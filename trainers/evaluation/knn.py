@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from trainers.machine import full_float32
+
 TEMPERATURE = 0.07  # Wu et al., CVPR 2018
-_CHUNK = 1024  # queries per matrix product: bounds memory to chunk × N floats
+_BLOCK = 2**26  # similarities in memory at once: 256 MiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,14 @@ def cosine_neighbors(reference: np.ndarray, queries: np.ndarray, num_neighbors: 
     count = min(num_neighbors, len(reference))
     transposed = torch.from_numpy(normalize_rows(reference)).to(device).T
     unit = torch.from_numpy(normalize_rows(queries)).to(device)
-    nearest = [(chunk @ transposed).topk(count) for chunk in torch.split(unit, _CHUNK)]
+    with full_float32():
+        nearest = [(chunk @ transposed).topk(count) for chunk in torch.split(unit, _rows_at_once(len(reference)))]
     return Neighbors(similarities=torch.cat([found.values for found in nearest]).cpu().numpy(),
                      indices=torch.cat([found.indices for found in nearest]).cpu().numpy())
+
+
+def _rows_at_once(num_references: int) -> int:
+    return max(1, _BLOCK // num_references)
 
 
 def knn_scores(neighbors: Neighbors, labels: np.ndarray, num_neighbors: int,

@@ -43,7 +43,8 @@ class LogisticProblems:
         self.start[-1] = torch.logit(prevalence) / self.scale[-1]
 
     def solve(self, tolerance: float) -> Tensor:
-        """(r + 1, P) weights, intercepts last. ``tolerance`` bounds the largest entry of each scaled gradient.
+        """(r + 1, P) weights, intercepts last. ``tolerance`` bounds the largest entry of each scaled gradient, unless
+        rounding lets no step lower the loss any more or ``MOST_ITERATIONS`` are over; then it is the best so far.
 
         A problem that is solved stands still while the others go on.
         """

@@ -26,7 +26,7 @@ def test_chunks_do_not_change_the_neighbors(monkeypatch: pytest.MonkeyPatch) -> 
     train, _ = correlated_features(50, 8, 0.3, seed=0)
     queries, _ = correlated_features(45, 8, 0.3, seed=1)
     whole = knn.cosine_neighbors(train, queries, 5)
-    monkeypatch.setattr(knn, "_CHUNK", 7)
+    monkeypatch.setattr(knn, "_BLOCK", 7 * 50)
     pieces = knn.cosine_neighbors(train, queries, 5)
     assert np.array_equal(whole.indices, pieces.indices)
 
