@@ -59,21 +59,26 @@ def test_a_killed_worker_is_started_again_and_a_second_driver_is_refused(
     assert len(steps) == 30
 
 
-@pytest.mark.parametrize(("num_workers", "title"), [(1, "ray::Gang"), (2, "ray::Rank")])
-def test_a_rank_that_hangs_is_ended_and_the_trial_continues(
+@pytest.mark.parametrize(("num_workers", "blow"), [
+    (1, signal.SIGSTOP), (2, signal.SIGSTOP), (2, signal.SIGKILL),
+], ids=["1-SIGSTOP", "2-SIGSTOP", "2-SIGKILL"])
+def test_a_rank_that_is_lost_is_replaced_and_the_trial_continues(
         tmp_path: Path, driver: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch,
-        num_workers: int, title: str) -> None:
-    """SIGSTOP: the process lives and holds its connections, but does nothing."""
+        num_workers: int, blow: signal.Signals) -> None:
+    """The last rank dies, or hangs: stopped, it lives and holds its connections, but does nothing."""
     monkeypatch.setenv("ABLATION_HEARTBEAT_SECONDS", "3")
     path = write_study(tmp_path, epochs=40, num_workers=num_workers)
     study = StudyStore(tmp_path / "studies" / "tiny")
     process = driver(path)
     wait_for(lambda: any(study.read_state(key).epoch >= 2 for key in study.planned_keys()))
     [key] = study.planned_keys()
-    os.kill(process_of(tmp_path, title), signal.SIGSTOP)
+    struck = study.read_state(key).pid if num_workers == 1 else process_of(tmp_path, "ray::Rank")
+    assert struck is not None
+    os.kill(struck, blow)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
-    assert "no sign of life" in out
+    assert ("no sign of life" in out) == (blow is signal.SIGSTOP)
+    assert "retry" in out
     assert study.read_state(key).state is TrialState.FINISHED
     assert study.read_state(key).attempt == 2
     assert [record["epoch"] for record in study.read_history(key)] == list(range(1, 41))
