@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -181,7 +182,7 @@ class Mirror:
         except Exception as error:  # mlflow, requests and sqlalchemy each raise their own kinds
             self._client = None
             line = (str(error) or type(error).__name__).splitlines()[0][:200]
-            raise ServiceUnavailable(f"MLflow at {redact(self.uri)} cannot be used: {line}") from error
+            raise ServiceUnavailable(f"MLflow at {redact(self.uri)} cannot be used: {redact(line)}") from error
 
 
 class BackgroundMirror:
@@ -312,10 +313,9 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def redact(uri: str) -> str:
-    """Without user and password."""
-    scheme, mark, rest = uri.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2] if '@' in rest.split('/')[0] else rest}"
+def redact(text: str) -> str:
+    """Every address in ``text`` without its user and password."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def _points(history: list[dict[str, Any]]) -> list[tuple[str, float, float, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +69,15 @@ def test_resize_is_antialiased_and_squashes_the_whole_image() -> None:
     assert small.shape == (16, 16, 3)
     assert abs(small.astype(int) - 127).max() < 12  # without antialias it would be 0 or 255
     assert resize_square(stripes[:8, :8], 32).shape == (32, 32, 3)
+
+
+def test_a_picture_that_unpacks_to_gigabytes_is_refused_unread(tmp_path: Path) -> None:
+    """A PNG of 50,000 x 50,000 pixels in its header, a few hundred bytes on disk."""
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    path = tmp_path / "bomb.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))))
+    with pytest.raises(CorruptImage, match="exceeds limit"):
+        decode_image(path, "bomb.png")
