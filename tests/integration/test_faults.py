@@ -66,8 +66,8 @@ def test_a_rank_that_is_lost_is_replaced_and_the_trial_continues(
         tmp_path: Path, driver: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch,
         num_workers: int, blow: signal.Signals) -> None:
     """The last rank dies, or hangs: stopped, it lives and holds its connections, but does nothing."""
-    monkeypatch.setenv("ABLATION_HEARTBEAT_SECONDS", "3")
-    path = write_study(tmp_path, epochs=40, num_workers=num_workers)
+    monkeypatch.setenv("ABLATION_HEARTBEAT_SECONDS", "2")
+    path = write_study(tmp_path, epochs=30, num_workers=num_workers)
     study = StudyStore(tmp_path / "studies" / "tiny")
     process = driver(path)
     wait_for(lambda: any(study.read_state(key).epoch >= 2 for key in study.planned_keys()))
@@ -81,7 +81,7 @@ def test_a_rank_that_is_lost_is_replaced_and_the_trial_continues(
     assert "retry" in out
     assert study.read_state(key).state is TrialState.FINISHED
     assert study.read_state(key).attempt == 2
-    assert [record["epoch"] for record in study.read_history(key)] == list(range(1, 41))
+    assert [record["epoch"] for record in study.read_history(key)] == list(range(1, 31))
 
 
 def process_of(store_folder: Path, title: str) -> int:
