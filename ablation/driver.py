@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablation import low_memory
 from ablation.errors import PlanError, ServiceUnavailable
 from ablation.events import Event, OnEvent
 from ablation.ledger import ASKED, STOPPED
@@ -88,7 +89,15 @@ def _train(plan: Plan, todo: list[Any], study: StudyStore, address: str | None, 
     cache_dir = _prepare_pictures(todo, tell)
     with connect(address, tell) as machines, _on_sigterm(_interrupt):  # again: Ray has put its own handler
         jobs = _jobs(plan, todo, study, cache_dir, machines)
-        _fit(plan, jobs, study, max_concurrent, mirror, tell)
+        while jobs:
+            try:
+                _fit(plan, jobs, study, max_concurrent, mirror, tell)
+                return
+            except RuntimeError as error:
+                if low_memory.SIGN not in str(error):
+                    raise
+            jobs, max_concurrent = low_memory.fewer_at_once(study, jobs, max_concurrent, plan.spec.retries)
+            tell(Event("warning", f"a node ran out of memory: going on with {max_concurrent} trial(s) at once"))
 
 
 @contextmanager
@@ -270,11 +279,13 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, watch: Watch, tell: O
             key = trial.config["job"]["key"]
             watch.ended(key)
             cause = (str(trial.get_error() or "the process died").strip().splitlines() or ["the process died"])[-1]
-            study.update_state(key, state=TrialState.FAILED, reason="process_lost", message=cause[:500],
-                               finished=time.time())
+            reason = "process_lost"
+            if low_memory.SIGN in str(trial.get_error()):
+                reason, cause = "out_of_memory", low_memory.message(trial.config["job"])
+            study.update_state(key, state=TrialState.FAILED, reason=reason, message=cause[:500], finished=time.time())
             study.write_error(key, str(trial.get_error() or cause))
             mirror.touch(key)
-            tell(Event("failed", f"process_lost: {cause[:200]}", key))
+            tell(Event("failed", f"{reason}: {cause[:200]}", key))
 
     return Listener()
 

@@ -140,3 +140,16 @@ def test_a_ray_cluster_that_is_not_there(tmp_path: Path) -> None:
     done = ablation(tmp_path, "run", write_study(tmp_path), "--address", "127.0.0.1:9")
     assert done.returncode == 6
     assert "Ray at 127.0.0.1:9 cannot be used" in done.stderr
+
+
+def test_a_node_without_memory_fails_its_trials_and_not_the_study(tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray is told that the node is full at 1 % of its memory, so that it ends every worker."""
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
+    done = ablation(tmp_path, "run", write_study(tmp_path, epochs=300, more="retries: 0"))
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    study = StudyStore(tmp_path / "studies" / "tiny")
+    [status] = [study.read_state(key) for key in study.planned_keys()]
+    assert status.state is TrialState.FAILED
+    assert status.reason in ("out_of_memory", "process_lost")  # a worker that is ended at its start cannot say why
