@@ -17,8 +17,10 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "results" / "performance
 
 
 def cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and value < 100 else f"{value:.0f}" if isinstance(
-        value, float) else str(value)
+    """Three digits or so."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.{2 if value >= 1 else 3}f}"
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
