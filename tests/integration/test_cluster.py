@@ -13,7 +13,7 @@ import ablation as package
 from ablation.store import StudyStore, TrialState
 from tests.integration.studies import ablation, command, environment, wait_for, write_study
 
-EPOCHS, SEEDS = 25, [0, 1, 2]
+EPOCHS, SEEDS = 15, [0, 1, 2]
 
 
 @pytest.fixture
