@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ablation.console import Format, cell, emit, note
+from ablation.console import TABLE_ROWS, Format, cell, emit, note
 from ablation.errors import SpecError
 
 if TYPE_CHECKING:
@@ -54,8 +54,11 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
     return 130 if len(missing) else 0  # stopped by a person: the same command continues
 
 
+QUIET = ("FINISHED", "PENDING")
+
+
 def study_status(name: str | None, store: str | None) -> pd.DataFrame:
-    """One row per study, or one per trial of the named study."""
+    """One row per study, or one per trial of the named study; what wants attention first in a long one."""
     import pandas as pd
 
     from ablation.results import load_study
@@ -77,6 +80,8 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
         rows.append({"key": key, "state": str(status.state), "epoch": status.epoch, "epochs": status.epochs,
                      "attempt": status.attempt, "host": status.host, "heartbeat": beat, "flags": list(status.flags),
                      "reason": status.reason, "message": status.message})
+    if len(rows) > TABLE_ROWS:
+        rows.sort(key=lambda row: row["state"] in QUIET)
     return pd.DataFrame(rows)
 
 
@@ -98,7 +103,7 @@ def watch_status(name: str | None, store: str | None) -> None:
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
         while driven():
             if console.is_terminal:
-                live.update(rendered(study_status(name, store)), refresh=True)
+                live.update(rendered(study_status(name, store).head(TABLE_ROWS)), refresh=True)
             time.sleep(1.0)
 
 

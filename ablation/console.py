@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+TABLE_ROWS = 300
+"""More are not read by people, and take rich a millisecond each; the other formats are never cut."""
+
 
 class Format(enum.StrEnum):
     """Of read commands."""
@@ -71,13 +74,15 @@ def rendered(frame: pd.DataFrame) -> Table:
 
 
 def _table(frame: pd.DataFrame) -> None:
-    """Not cut to the terminal when piped, so that keys can be copied whole."""
+    """Not cut to the terminal's width when piped, so that keys can be copied whole."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=10_000)
-    console.print(rendered(frame))
+    console.print(rendered(frame.head(TABLE_ROWS)))
+    if len(frame) > TABLE_ROWS:
+        note(f"… and {len(frame) - TABLE_ROWS} more rows: --format csv shows all")
 
 
 def fail(error: BaseException) -> int:

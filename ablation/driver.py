@@ -7,27 +7,26 @@ processes, and repeats trials whose process was lost.
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import logging
 import os
-import secrets
 import shutil
 import signal
-import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation import low_memory
-from ablation.errors import PlanError, ServiceUnavailable
+from ablation.access import require_answer, require_token
+from ablation.errors import ServiceUnavailable
 from ablation.events import Event, OnEvent
 from ablation.ledger import ASKED, STOPPED
+from ablation.pictures import prepare_pictures
+from ablation.placement import Machines, Node, Placement
+from ablation.signals import finish_first, interrupt, on_signal, stop_tune
 from ablation.store import Store, StudyStore, TrialState
 from ablation.tracking import BackgroundMirror, Mirror
 from ablation.watch import Watch
@@ -35,20 +34,10 @@ from ablation.watch import Watch
 if TYPE_CHECKING:
     from ablation.plan import Plan
     from ablation.results import StudyResults
-
+    from ablation.trial import Trial
 
 START_ATTEMPTS = 3
-CONNECT_SECONDS = 10.0
 OBJECT_STORE_BYTES = 256 * 2**20  # jobs are plain data; pictures travel by memory-mapped files
-
-
-@dataclass(frozen=True)
-class Machines:
-    """What the cluster has."""
-
-    cpus: float
-    gpus: float
-    max_node_cpus: float
 
 
 def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = None,
@@ -65,7 +54,7 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     tell = on_event or (lambda event: None)
     study = StudyStore(plan.study_dir)
     store = Store(study.path.parent)
-    with study.lock(), _on_sigterm(_interrupt):
+    with study.lock(), on_signal(interrupt):
         plan.save()
         todo = plan.pending()
         begun = time.time()
@@ -74,7 +63,7 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
             try:
                 _train(plan, todo, study, address, max_concurrent, mirror, tell)
             finally:
-                with _on_sigterm(_finish_first):
+                with on_signal(finish_first):
                     _settle(study, [trial.key for trial in todo], begun)
                     report = _report(study, store, tell)
                     mirror.finish(report)
@@ -83,21 +72,26 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     return load_study(study.name, store=store.root)
 
 
-def _train(plan: Plan, todo: list[Any], study: StudyStore, address: str | None, max_concurrent: int | None,
+def _train(plan: Plan, todo: list[Trial], study: StudyStore, address: str | None, max_concurrent: int | None,
            mirror: BackgroundMirror, tell: OnEvent) -> None:
-    """Prepare the pictures, hand the jobs to Tune, wait."""
-    cache_dir = _prepare_pictures(todo, tell)
-    with connect(address, tell) as machines, _on_sigterm(_interrupt):  # again: Ray has put its own handler
-        jobs = _jobs(plan, todo, study, cache_dir, machines)
-        while jobs:
+    """Prepare the pictures, hand the trials to Tune in waves, wait."""
+    cache_dir = prepare_pictures(todo, tell)
+    with connect(address, tell) as machines, on_signal(interrupt):  # again: Ray has put its own handler
+        placement = Placement(plan.spec.resources, machines, study)
+        left = list(todo)
+        while left:
+            wave = placement.wave(left, plan.trials)
+            again: list[Trial] = []
             try:
-                _fit(plan, jobs, study, max_concurrent, mirror, tell)
-                return
+                _fit(plan, _jobs(wave, plan, cache_dir), study, max_concurrent, mirror, tell)
             except RuntimeError as error:
                 if low_memory.SIGN not in str(error):
                     raise
-            jobs, max_concurrent = low_memory.fewer_at_once(study, jobs, max_concurrent, plan.spec.retries)
-            tell(Event("warning", f"a node ran out of memory: going on with {max_concurrent} trial(s) at once"))
+                again, max_concurrent = low_memory.fewer_at_once(study, [trial for trial, _, _ in wave],
+                                                                 max_concurrent, plan.spec.retries)
+                tell(Event("warning", f"a node ran out of memory: going on with {max_concurrent} trial(s) at once"))
+            done = {trial.key for trial, _, _ in wave} - {trial.key for trial in again}
+            left = [trial for trial in left if trial.key not in done]
 
 
 @contextmanager
@@ -108,7 +102,7 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if local:
-        _require_token()  # before the import: Ray reads its settings then
+        require_token()  # before the import: Ray reads its settings then
         # Read by the C library at the start of each worker process (docs/results/performance.md).
         os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     import ray
@@ -118,7 +112,7 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
         options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
                    "object_store_memory": OBJECT_STORE_BYTES}
     else:
-        _require_answer(str(address))
+        require_answer(str(address))
     tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
     attempts = START_ATTEMPTS if local else 1
     for attempt in range(attempts):
@@ -132,79 +126,30 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
                 raise ServiceUnavailable(f"Ray at {address or 'local'} cannot be used: {line}") from error
             tell(Event("note", "the local Ray did not start in time, trying again"))
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield Machines(cpus=sum(n.get("CPU", 0) for n in nodes), gpus=sum(n.get("GPU", 0) for n in nodes),
-                       max_node_cpus=max((n.get("CPU", 0) for n in nodes), default=0))
+        yield _machines()
     finally:
         ray.shutdown()
 
 
-def _require_answer(address: str) -> None:
-    """Ray itself would try a dead address for minutes. ``auto`` and names without a port are left to it."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if host and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-        except OSError as error:
-            raise ServiceUnavailable(f"Ray at {address} cannot be used: {error.strerror or error}; check the address, "
-                                     "or leave --address out for a local cluster") from error
+def _machines() -> Machines:
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = tuple(Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive)
+    if not any(node.gpus for node in nodes):
+        return Machines(nodes)
+    from ablation.worker import smallest_card_mb
+
+    return Machines(nodes, smallest_card_mb())
 
 
-def _require_token() -> None:
-    """Nobody else may join the local cluster. Ray's own token file would be readable by all users; ours is not."""
-    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if mode == "token" and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
-        folder = tempfile.mkdtemp(prefix="ablation-ray-")  # mode 0700
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        path = Path(folder) / "token"
-        path.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
-
-
-def _prepare_pictures(todo: list[Any], tell: OnEvent) -> Path:
-    """Decode what the trials need, before they start: here it is said, and bad data ends in one line."""
-    import numpy as np
-
-    from trainers.data.cache import default_cache_dir
-    from trainers.data.imbalance import select_evaluation_sets, select_subset
-    from trainers.data.loader import open_data
-
-    cache_dir = default_cache_dir()
-    seen: set[str] = set()
-    for trial in todo:
-        config = trial.config
-        cell = repr((config.data, config.subset, config.imbalance, config.seed, config.evaluation))
-        if cell in seen:
-            continue
-        seen.add(cell)
-        data = open_data(config.data, cache_dir)
-        index = data.dataset.index
-        subset = select_subset(index, config.imbalance, config.seed, config.subset, config.allow_tiny)
-        sets = select_evaluation_sets(index, config.evaluation)
-        data.cache.ensure(np.concatenate([subset.positions, *vars(sets).values()]),
-                          report=lambda text: tell(Event("note", text)))
-    return cache_dir
-
-
-def _jobs(plan: Plan, todo: list[Any], study: StudyStore, cache_dir: Path, machines: Machines) -> list[dict[str, Any]]:
-    """One plain mapping per trial. Raises ``PlanError`` for a gang that no node mix of the cluster can hold."""
+def _jobs(wave: list[tuple[Trial, int, float]], plan: Plan, cache_dir: Path) -> list[dict[str, Any]]:
+    """One plain mapping per trial."""
     from ablation.worker import Job
 
-    resources = plan.spec.resources
-    gpus = resources.gpus_per_worker
-    gpus = (1.0 if machines.gpus else 0.0) if gpus == "auto" else float(gpus)
-    ranks = resources.num_workers
-    spare = int(machines.cpus // max(1, len(todo) * ranks))
-    wanted = resources.cpus_per_worker
-    cpus = max(1, min(int(machines.max_node_cpus), spare)) if wanted == "auto" else wanted
-    if gpus and gpus * ranks > machines.gpus:
-        raise PlanError(f"resources.gpus_per_worker: {gpus:g} x {ranks} rank(s) asked for, the cluster has "
-                        f"{machines.gpus:g} GPU(s): set it to 0 to train on CPUs")
-    if cpus * ranks > machines.cpus:
-        raise PlanError(f"resources.num_workers: {ranks} rank(s) x {cpus} CPU(s) asked for, the cluster has "
-                        f"{machines.cpus:g} CPUs: lower num_workers or cpus_per_worker")
-    return [dataclasses.asdict(Job(trial.key, trial.config.to_dict(), str(study.path), str(cache_dir), ranks,
-                                   cpus, gpus)) for trial in todo]
+    ranks = plan.spec.resources.num_workers
+    return [dataclasses.asdict(Job(trial.key, trial.config.to_dict(), str(plan.study_dir), str(cache_dir), ranks, cpus,
+                                   gpus)) for trial, cpus, gpus in wave]
 
 
 def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurrent: int | None,
@@ -233,7 +178,7 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
             study.update_state(job["key"], **STOPPED)
     try:
         # SIGTERM would abort Ray without a trace; Tune stops in order on SIGUSR1, as it does on Ctrl-C.
-        with _on_sigterm(_interrupt, signal.SIGUSR1), _on_sigterm(_stop_tune), watch:
+        with on_signal(interrupt, signal.SIGUSR1), on_signal(stop_tune), watch:
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -281,7 +226,8 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, watch: Watch, tell: O
             cause = (str(trial.get_error() or "the process died").strip().splitlines() or ["the process died"])[-1]
             reason = "process_lost"
             if low_memory.SIGN in str(trial.get_error()):
-                reason, cause = "out_of_memory", low_memory.message(trial.config["job"])
+                train = trial.config["job"]["config"]["train"]
+                reason, cause = "out_of_memory", low_memory.message(train["batch_size"])
             study.update_state(key, state=TrialState.FAILED, reason=reason, message=cause[:500], finished=time.time())
             study.write_error(key, str(trial.get_error() or cause))
             mirror.touch(key)
@@ -307,28 +253,3 @@ def _report(study: StudyStore, store: Store, tell: OnEvent) -> Path | None:
     except Exception as error:
         tell(Event("warning", f"no report: {type(error).__name__}: {error}"))
         return None
-
-
-@contextmanager
-def _on_sigterm(handle: Callable[[int, Any], None], number: int = signal.SIGTERM) -> Iterator[None]:
-    """Handle a signal (default SIGTERM) this way; outside the main thread, where Python cannot, leave it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        signal.signal(number, before if before is not None else signal.SIG_DFL)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt("terminated")
-
-
-def _stop_tune(number: int, frame: Any) -> None:
-    os.kill(os.getpid(), signal.SIGUSR1)
-
-
-def _finish_first(number: int, frame: Any) -> None:
-    """The report and the MLflow copy take seconds; half of them would be worth less than the wait."""

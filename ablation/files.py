@@ -53,19 +53,22 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def read_dict(path: Path) -> tuple[dict[str, Any], str | None]:
+def read_dict(path: Path | str) -> tuple[dict[str, Any], str | None]:
     """(content, what is wrong with it). A missing file is empty, not wrong."""
     try:
-        text = path.read_text()
+        with open(path, "rb", buffering=0) as handle:
+            text = handle.read()
     except FileNotFoundError:
         return {}, None
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, f"{path.name} cannot be read: {error}"
+    except OSError as error:
+        return {}, f"{Path(path).name} cannot be read: {error}"
     value = parse(text)
-    return (value, None) if isinstance(value, dict) and value else ({}, f"{path.name} is damaged (not a JSON object)")
+    if isinstance(value, dict) and value:
+        return value, None
+    return {}, f"{Path(path).name} is damaged (not a JSON object)"
 
 
-def parse(text: str) -> Any:
+def parse(text: str | bytes) -> Any:
     """JSON, or None."""
     try:
         return json.loads(text)

@@ -72,8 +72,8 @@ class StudyResults:
 
     def _row(self, planned: Mapping[str, Any]) -> dict[str, Any]:
         key = planned["key"]
-        trial, status = self.store.read_trial(key), self.store.read_state(key)
-        result = self.store.read_result(key) or {}
+        trial = self.store.read_trial(key)
+        status, result = self.store.read_outcome(key)
         config, subset = trial.get("config") or {}, trial.get("subset") or {}
         flags = dict.fromkeys([*(result.get("flags") or ()), *status.flags])
         row: dict[str, Any] = {"key": key, "state": str(status.state), "reason": status.reason or ""}
@@ -163,7 +163,7 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Nested mappings as dotted columns; lists as text."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = str(value) if isinstance(value, list) else value

@@ -70,6 +70,7 @@ class StudyStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.name = self.path.name
+        self._trials = str(self.path / TRIALS)
 
     # --- the study -----------------------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class StudyStore:
 
     def read_trial(self, key: str) -> dict[str, Any]:
         """``trial.json``, or an empty dict."""
-        return read_dict(self.trial_dir(key) / "trial.json")[0]
+        return read_dict(self._file(key, "trial.json"))[0]
 
     # --- one trial: how it goes ----------------------------------------------------------------------------------
 
@@ -156,24 +157,33 @@ class StudyStore:
 
     def read_state(self, key: str, now: float | None = None) -> TrialStatus:
         """FINISHED if there is a result; STALE if RUNNING without a heartbeat; FAILED/``unreadable`` if damaged."""
+        return self.read_outcome(key, now)[0]
+
+    def read_outcome(self, key: str, now: float | None = None) -> tuple[TrialStatus, dict[str, Any]]:
+        """``read_state`` and the result (empty when there is none), each file read once."""
         status = self._written_status(key)
-        result, damage = read_dict(self.trial_dir(key) / "result.json")
+        result, damage = read_dict(self._file(key, "result.json"))
         if damage:
-            return dataclasses.replace(status, state=TrialState.FAILED, reason="unreadable", message=damage)
+            return dataclasses.replace(status, state=TrialState.FAILED, reason="unreadable", message=damage), {}
         if result:
-            return dataclasses.replace(status, state=TrialState.FINISHED)
+            finished = status.state is TrialState.FINISHED
+            return status if finished else dataclasses.replace(status, state=TrialState.FINISHED), result
         if status.state is TrialState.FINISHED:
             return dataclasses.replace(status, state=TrialState.FAILED, reason="unreadable",
-                                       message="state.json says FINISHED but there is no result.json")
+                                       message="state.json says FINISHED but there is no result.json"), {}
         if status.state is TrialState.RUNNING:
             silence = (time.time() if now is None else now) - (status.heartbeat or status.started or 0.0)
             if silence > STALE_SECONDS:
                 return dataclasses.replace(status, state=TrialState.STALE, reason=status.reason or "no_heartbeat",
-                                           message=status.message or f"no heartbeat for {silence:.0f} s")
-        return status
+                                           message=status.message or f"no heartbeat for {silence:.0f} s"), {}
+        return status, {}
+
+    def _file(self, key: str, name: str) -> str:
+        """As text: building paths would take half the time of reading 10,000 trials."""
+        return f"{self._trials}/{key}/{name}"
 
     def _written_status(self, key: str) -> TrialStatus:
-        record, damage = read_dict(self.trial_dir(key) / "state.json")
+        record, damage = read_dict(self._file(key, "state.json"))
         if not damage:
             try:
                 fields = {name: value for name, value in record.items() if name in _STATUS_FIELDS}
@@ -216,7 +226,7 @@ class StudyStore:
 
     def read_result(self, key: str) -> dict[str, Any] | None:
         """None when absent or damaged (``read_state`` tells which)."""
-        return read_dict(self.trial_dir(key) / "result.json")[0] or None
+        return read_dict(self._file(key, "result.json"))[0] or None
 
     def write_error(self, key: str, text: str) -> None:
         """Keep the last 4 kB of a traceback."""

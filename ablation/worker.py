@@ -251,6 +251,30 @@ def end_elsewhere(status: TrialStatus) -> None:
         ray.remote(end_process).options(num_cpus=0, scheduling_strategy=there).remote(status.pid)
 
 
+def card_mb() -> float | None:
+    """Memory of this node's smallest GPU in MiB, without a CUDA context; None where NVIDIA's library finds none."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        cards = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+        return min(float(pynvml.nvmlDeviceGetMemoryInfo(card).total) / 2**20 for card in cards)
+    except (pynvml.NVMLError, ValueError):
+        return None
+
+
+def smallest_card_mb(patience: float = 60.0) -> float | None:
+    """``card_mb`` over all nodes with GPUs; None when one of them cannot tell within ``patience`` seconds."""
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    asked = [ray.remote(card_mb).options(
+        num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes]
+    try:
+        sizes = ray.get(asked, timeout=patience)
+    except (RayError, TimeoutError):
+        return None
+    return None if None in sizes else min(sizes)
+
+
 def free_address() -> str:
     """An address of this node with a TCP port that was free a moment ago."""
     with socket.socket() as probe:

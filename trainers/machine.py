@@ -70,9 +70,9 @@ def fits(num_bytes: int, device: torch.device) -> bool:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak of device memory (CUDA) or resident memory (CPU) since ``reset_peak_memory``, MiB."""
+    """Peak since ``reset_peak_memory`` in MiB: of what torch has taken of the card (CUDA), or of resident memory."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return torch.cuda.max_memory_reserved(device) / 2**20
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1024

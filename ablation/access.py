@@ -1,0 +1,37 @@
+"""May this driver reach a Ray cluster: is somebody there, and does the cluster know who asks. Without Ray itself."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from ablation.errors import ServiceUnavailable
+
+CONNECT_SECONDS = 10.0
+
+
+def require_answer(address: str) -> None:
+    """Ray itself would try a dead address for minutes. ``auto`` and names without a port are left to it."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ServiceUnavailable(f"Ray at {address} cannot be used: {error.strerror or error}; check the address, "
+                                     "or leave --address out for a local cluster") from error
+
+
+def require_token() -> None:
+    """Nobody else may join the local cluster. Ray's own token file would be readable by all users; ours is not."""
+    mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if mode == "token" and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        folder = tempfile.mkdtemp(prefix="ablation-ray-")  # mode 0700
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        path = Path(folder) / "token"
+        path.write_text(secrets.token_hex(32))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
