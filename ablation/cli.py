@@ -264,8 +264,8 @@ def sync(name: Name, store: StoreOption = None, tracking_uri: Tracking = None) -
 def ui(store: StoreOption = None, tracking_uri: Tracking = None,
        port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free port")] = 5000) -> None:
     """Start the MLflow web page over the store, on this machine only, until Ctrl-C."""
+    from ablation.mlflow_server import serve
     from ablation.store import Store
-    from ablation.tracking import serve
 
     raise typer.Exit(serve(Store(store), tracking_uri, port, note))
 

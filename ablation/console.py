@@ -35,7 +35,7 @@ def emit(frame: pd.DataFrame, format: Format) -> None:
     elif format is Format.csv:
         print(frame.to_csv(index=False), end="")
     elif format is Format.md:
-        print(_markdown(frame))
+        print(markdown(frame))
     else:
         _table(frame)
 
@@ -53,7 +53,8 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def markdown(frame: pd.DataFrame) -> str:
+    """A Markdown table."""
     rows = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
     rows += [[cell(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -138,8 +138,8 @@ def _ray(address: str | None) -> Finding:
 
 
 def _mlflow(store: str | None, tracking_uri: str | None) -> Finding:
+    from ablation.mlflow_server import default_uri, redact, server_version
     from ablation.store import Store
-    from ablation.tracking import default_uri, redact, server_version
 
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(Store(store))
     ours = version("mlflow")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ablation.machine_load import machine_load
 from ablation.store import HEARTBEAT_SECONDS, StudyStore, TrialState, TrialStatus
 from trainers.records import EpochReport, TrainResult
 
@@ -52,7 +53,7 @@ class Ledger:
         if any(record["step"] >= report.step for record in history):
             self.store.truncate_history(self.key, report.step - 1)
         self.store.append_history(self.key, dataclasses.asdict(report))
-        self._change(epoch=report.epoch, heartbeat=time.time(), flags=tuple(report.flags))
+        self._change(epoch=report.epoch, heartbeat=time.time(), flags=tuple(report.flags), load=machine_load())
 
     def finish(self, result: TrainResult) -> None:
         """The result first: from then on the trial is FINISHED, whatever happens to this process."""
@@ -90,7 +91,7 @@ class Ledger:
                 with self._lock:
                     if self._closed.is_set():
                         return
-                    self._status = dataclasses.replace(self._status, heartbeat=time.time())
+                    self._status = dataclasses.replace(self._status, heartbeat=time.time(), load=machine_load())
                     self.store.write_state(self.key, self._status)
             except Exception:  # a store that is briefly away must not end the beat; the next one tries again
                 continue

@@ -57,6 +57,8 @@ class TrialStatus:
     """One word for tables: ``diverged``, ``out_of_memory``, ``unreadable`` …"""
     message: str | None = None
     flags: tuple[str, ...] = ()
+    load: dict[str, float] | None = None
+    """Of the machine at the heartbeat, see ``ablation.machine_load``."""
     started: float | None = None
     finished: float | None = None
 

@@ -8,42 +8,31 @@ and ``ablation sync`` brings MLflow up to date after an outage.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
+import json
 import logging
 import os
-import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ablation.errors import ServiceUnavailable
+from ablation.mlflow_server import DEFAULTS, default_uri, first_opening, redact
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
-from trainers.data.atomic import locked
+from ablation.study_note import study_note
 
-# Before mlflow is imported: a dead server must cost seconds, not the four minutes of its default retries.
-DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-            "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet",
-            "MLFLOW_LOGGING_LEVEL": "ERROR"}
 STATUS = {TrialState.FINISHED: "FINISHED", TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED",
           TrialState.STALE: "KILLED", TrialState.RUNNING: "RUNNING"}
 KIND, TRIAL, STUDY, PARENT = "ablation.study", "ablation.trial", "study", "mlflow.parentRunId"
+COPIED = "ablation.copied"
+"""What of a trial the run already has: a new driver need not copy thousands of finished trials again."""
+ONLY_IN_STORE = {"train/grad_norm"}
+"""At most 40 keys a run; with the sewer scores and the signs of collapse there would be 41."""
 BATCH = 1000
-
-
-def default_uri(store: Store) -> str:
-    """``MLFLOW_TRACKING_URI``, or a SQLite file in the store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'mlflow.db'}"
+MAX_HOSTS = 9
+"""With four numbers each they stay under 40 keys."""
 
 
 class Mirror:
@@ -57,6 +46,7 @@ class Mirror:
         self._experiment = self._parent = ""
         self._runs: dict[str, str] = {}
         self._synced: dict[str, tuple[int, str]] = {}
+        self._loads: dict[str, float] = {}
 
     def sync(self, keys: Iterable[str] | None = None) -> None:
         """Copy the named trials (default: all planned ones) as the store has them now. PENDING ones have no run."""
@@ -70,6 +60,7 @@ class Mirror:
         self.sync()
         with self._reachable():
             states = [self.study.read_state(key).state for key in self.study.planned_keys()]
+            self._client.set_tag(self._parent, "mlflow.note.content", study_note(self.study))
             if report_dir is not None and report_dir.is_dir():
                 self._client.log_artifacts(self._parent, str(report_dir), "report")
             if (self.study.path / "study.yaml").exists():
@@ -85,7 +76,7 @@ class Mirror:
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.ERROR)
-        with _first_opening(self.uri):
+        with first_opening(self.uri):
             client = MlflowClient(self.uri)
             experiment = client.get_experiment_by_name(self.study.name)
             if experiment is None:
@@ -94,7 +85,12 @@ class Mirror:
             else:
                 self._experiment = experiment.experiment_id
         runs = client.search_runs([self._experiment], max_results=50_000)
-        self._runs = {run.data.tags[TRIAL]: run.info.run_id for run in runs if TRIAL in run.data.tags}
+        children = {run.data.tags[TRIAL]: run for run in runs if TRIAL in run.data.tags}
+        self._runs = {key: run.info.run_id for key, run in children.items()}
+        for key, run in children.items():
+            lines, _, ended = run.data.tags.get(COPIED, "").partition(" ")
+            if ended:
+                self._synced[key] = (int(lines), ended)
         parents = [run.info.run_id for run in runs if run.data.tags.get(KIND) == self.study.name]
         tags = {KIND: self.study.name, STUDY: self.study.name}
         self._parent = parents[0] if parents else client.create_run(
@@ -108,16 +104,29 @@ class Mirror:
             return
         record = self.study.read_trial(key)
         history = self.study.read_history(key)
-        seen, state_seen = self._synced.get(key, (0, ""))
-        fresh = key not in self._runs
+        seen, ended_seen = self._synced.get(key, (0, ""))
+        ended = f"{status.state} {status.finished or ''}"
         run = self._runs.get(key) or self._create(key, record, status)
         if len(history) < seen:  # the trial went back to its checkpoint
             seen = 0
         if history[seen:]:
             self._log(run, _points(history[seen:]))
-        if fresh or state_seen != status.state:
+        if ended_seen != ended:
             self._close(key, run, status)
-        self._synced[key] = (len(history), str(status.state))
+            if status.finished:
+                self._client.set_tag(run, COPIED, f"{len(history)} {ended}")
+        self._log_load(status)
+        self._synced[key] = (len(history), ended)
+
+    def _log_load(self, status: TrialStatus) -> None:
+        """How busy the node of a trial is, on the parent run: nodes have more trials than one."""
+        known = status.host in self._loads or len(self._loads) < MAX_HOSTS
+        if known and status.heartbeat and status.host and status.load and (
+                status.heartbeat > self._loads.get(status.host, 0.0)):
+            self._loads[status.host] = status.heartbeat
+            begun = min(self._loads.values())
+            self._log(self._parent, [(f"system/{status.host}/{name}", value, status.heartbeat,
+                                      int(status.heartbeat - begun)) for name, value in status.load.items()])
 
     def _create(self, key: str, record: dict[str, Any], status: TrialStatus) -> str:
         config = record.get("config", {})
@@ -136,6 +145,7 @@ class Mirror:
         for start in range(0, len(params), 100):
             self._client.log_batch(run, params=params[start:start + 100])
         self._client.log_dict(run, config, "config.json")
+        self._client.log_inputs(run, datasets=[_dataset(config.get("data", {}), str(record.get("data_digest")))])
         return run
 
     def _close(self, key: str, run: str, status: TrialStatus) -> None:
@@ -226,84 +236,6 @@ class BackgroundMirror:
                 self._warned, wait = True, 30.0
 
 
-def server_version(uri: str, timeout: float = 5.0) -> str | None:
-    """Version of the MLflow server at an http address; None where it asks for a password first.
-
-    Raises ``ServiceUnavailable`` when it does not answer. A password in the address is neither sent nor shown.
-    """
-    parts = urllib.parse.urlsplit(uri)
-    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    try:
-        with urllib.request.urlopen(f"{bare}/version", timeout=timeout) as reply:
-            return str(reply.read(100).decode())
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return None
-        raise ServiceUnavailable(f"MLflow at {redact(uri)} answers {error.code} {error.reason}") from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ServiceUnavailable(f"MLflow at {redact(uri)} does not answer: {type(error).__name__}") from error
-
-
-def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) -> int:
-    """Run ``mlflow server`` on loopback until it ends or Ctrl-C; prints the address once it answers."""
-    uri = uri or default_uri(store)
-    if uri.startswith("http"):
-        say(f"MLflow already serves at {redact(uri)}")
-        return 0
-    port = port or _free_port()
-    _require_free(port)
-    artifacts = (store.root / "mlartifacts").as_uri()
-    environment = DEFAULTS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(os.environ)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root",
-               artifacts, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server: subprocess.Popen[bytes] | None = None
-    try:
-        with _first_opening(uri):
-            # A group of its own: MLflow leaves its workers behind when only it is ended.
-            server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-            while server.poll() is None and not _answers(port):
-                time.sleep(0.2)
-        if server.poll() is None:
-            say(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)")
-        return 0 if server.wait() == 0 else 6
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        if server is not None:
-            _end_group(server)
-
-
-def _end_group(server: subprocess.Popen[bytes]) -> None:
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, sent)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=10)
-
-
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise ServiceUnavailable(f"port {port} is taken: choose another with --port, or --port 0 for any") from None
-
-
 def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested mapping -> ``("train.epochs", 3)`` …"""
     for name, value in config.items():
@@ -313,22 +245,15 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def redact(text: str) -> str:
-    """Every address in ``text`` without its user and password."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
-
-
 def _points(history: list[dict[str, Any]]) -> list[tuple[str, float, float, int]]:
     return [(name, value, record["time"], record["epoch"]) for record in history
-            for name, value in record["metrics"].items()]
+            for name, value in record["metrics"].items() if name not in ONLY_IN_STORE]
 
 
-@contextmanager
-def _first_opening(uri: str) -> Iterator[None]:
-    """Creating a SQLite schema by two processes at once leaves it half-migrated: one at a time."""
-    if not uri.startswith("sqlite:///"):
-        yield
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    with locked(path.with_name(path.name + ".lock")):
-        yield
+def _dataset(data: dict[str, Any], digest: str) -> Any:
+    """What MLflow shows as the input of a run."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    name = Path(str(data.get("root") or data.get("dataset"))).name
+    source = json.dumps({"dataset": data.get("dataset"), "root": data.get("root")})
+    return DatasetInput(Dataset(name=name, digest=digest, source_type="local", source=source))

@@ -37,7 +37,7 @@ def test_what_does_not_work_is_said_with_the_fix(tmp_path: Path) -> None:
 
 
 def test_another_mlflow_version_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ablation.tracking.server_version", lambda uri: "2.1.0")
+    monkeypatch.setattr("ablation.mlflow_server.server_version", lambda uri: "2.1.0")
     finding = by_check(str(tmp_path), "http://mlflow.example:5000", None)["mlflow"]
     assert finding.result == "warn"
     assert "2.1.0" in finding.detail

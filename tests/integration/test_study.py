@@ -86,13 +86,24 @@ def test_mlflow_holds_one_parent_and_one_child_per_trial(study: Path) -> None:
     assert len(run.data.metrics) <= 40
     names = {artifact.path for artifact in mlflow.list_artifacts(finished["id"])}
     assert {"config.json", "encoder.safetensors", "contact_sheet.png"} <= names
+    [dataset] = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "digits"
+    assert dataset.dataset.digest == run.data.tags["data_digest"]
+    parent = mlflow.get_run(parents[0]["id"])
     assert "report" in {artifact.path for artifact in mlflow.list_artifacts(parents[0]["id"])}
+    assert "| simclr | resnet18 |" in parent.data.tags["mlflow.note.content"]
+    load = {name.rsplit("/", 1)[1] for name in parent.data.metrics if name.startswith("system/")}
+    assert load == {"cpu_utilization_percentage", "system_memory_usage_percentage"}
+    assert len(parent.data.metrics) <= 40
 
 
-def test_copying_to_mlflow_again_adds_nothing(study: Path) -> None:
+def test_copying_to_mlflow_again_adds_nothing(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = runs(study)
     store = Store(study / "studies")
+    attached: list[str] = []
+    monkeypatch.setattr(Mirror, "_attach", lambda self, run, key, names: attached.append(key))
     Mirror(store, store.study("tiny")).finish(store.study("tiny").path / "report")
+    assert attached == []  # a new driver does not send the encoders of finished trials again
     after = runs(study)
     assert {run["id"] for run in after} == {run["id"] for run in before}
     identity = next(run["id"] for run in after if run.get("method") == "simclr")

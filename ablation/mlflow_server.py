@@ -1,0 +1,135 @@
+"""MLflow servers: where one is, whether it answers, and starting one over a store. Never imports mlflow."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ablation.errors import ServiceUnavailable
+from ablation.signals import on_signal
+from ablation.store import Store
+from trainers.data.atomic import locked
+
+# Before mlflow is imported: a dead server must cost seconds, not the four minutes of its default retries.
+DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+            "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet",
+            "MLFLOW_LOGGING_LEVEL": "ERROR"}
+
+
+def default_uri(store: Store) -> str:
+    """``MLFLOW_TRACKING_URI``, or a SQLite file in the store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'mlflow.db'}"
+
+
+def server_version(uri: str, timeout: float = 5.0) -> str | None:
+    """Version of the MLflow server at an http address; None where it asks for a password first.
+
+    Raises ``ServiceUnavailable`` when it does not answer. A password in the address is neither sent nor shown.
+    """
+    parts = urllib.parse.urlsplit(uri)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    try:
+        with urllib.request.urlopen(f"{bare}/version", timeout=timeout) as reply:
+            return str(reply.read(100).decode())
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return None
+        raise ServiceUnavailable(f"MLflow at {redact(uri)} answers {error.code} {error.reason}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ServiceUnavailable(f"MLflow at {redact(uri)} does not answer: {type(error).__name__}") from error
+
+
+def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) -> int:
+    """Run ``mlflow server`` on loopback until it ends, Ctrl-C or SIGTERM; prints the address once it answers."""
+    uri = uri or default_uri(store)
+    if uri.startswith("http"):
+        say(f"MLflow already serves at {redact(uri)}")
+        return 0
+    port = port or _free_port()
+    _require_free(port)
+    artifacts = (store.root / "mlartifacts").as_uri()
+    environment = DEFAULTS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(os.environ)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root",
+               artifacts, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    asked = threading.Event()  # an exception could be raised inside a callback of a library, and be lost there
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+
+    server: subprocess.Popen[bytes] | None = None
+    try:
+        with on_signal(ask, signal.SIGINT), on_signal(ask):
+            with first_opening(uri):
+                # A group of its own: MLflow leaves its workers behind when only it is ended.
+                server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+                while server.poll() is None and not _answers(port) and not asked.wait(0.2):
+                    pass
+            if server.poll() is None and not asked.is_set():
+                say(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)")
+            while server.poll() is None and not asked.wait(0.2):
+                pass
+            return 0 if asked.is_set() or server.returncode == 0 else 6
+    finally:
+        if server is not None:
+            _end_group(server)
+
+
+def _end_group(server: subprocess.Popen[bytes]) -> None:
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise ServiceUnavailable(f"port {port} is taken: choose another with --port, or --port 0 for any") from None
+
+
+def redact(text: str) -> str:
+    """Every address in ``text`` without its user and password."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+
+
+@contextmanager
+def first_opening(uri: str) -> Iterator[None]:
+    """Creating a SQLite schema by two processes at once leaves it half-migrated: one at a time."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    with locked(path.with_name(path.name + ".lock")):
+        yield
