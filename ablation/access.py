@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +18,7 @@ CONNECT_SECONDS = 10.0
 
 def require_answer(address: str) -> None:
     """Ray itself would try a dead address for minutes. ``auto`` and names without a port are left to it."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    host, _, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
     if host and port.isdigit():
         try:
             socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
@@ -26,8 +27,24 @@ def require_answer(address: str) -> None:
                                      "or leave --address out for a local cluster") from error
 
 
+def refusal(address: str, error: Exception) -> str:
+    """One line about a cluster that answers on its port and still cannot be used, with what to check."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if address == "local":
+        return f"Ray at local cannot be used: {line}"
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH") or ("RAY_AUTH_TOKEN" if "RAY_AUTH_TOKEN" in os.environ else "none")
+    return (f"Ray at {address} cannot be used: {line}; something answers there, so check its token (a missing or wrong "
+            f"one is a 401; here RAY_AUTH_MODE={os.environ.get('RAY_AUTH_MODE', 'unset')}, token: {token}) and its "
+            "version with: ablation doctor --address ...")
+
+
 def require_token() -> None:
-    """Nobody else may join the local cluster. Ray's own token file would be readable by all users; ours is not."""
+    """Nobody else may join the local cluster. Ray's own token file would be readable by all users; ours is not.
+
+    Where somebody has imported Ray before, it has read its settings, and makes a token by its own rules.
+    """
+    if "ray" in sys.modules:
+        return
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode == "token" and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         folder = tempfile.mkdtemp(prefix="ablation-ray-")  # mode 0700

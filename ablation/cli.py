@@ -121,13 +121,19 @@ def run(study: Study, overrides: Overrides = None, store: StoreOption = None, tr
         max_concurrent: Annotated[int | None, typer.Option(min=1, help="most trials at once")] = None,
         allow_tiny: Tiny = False,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="same as: ablation plan")] = False,
+        detach: Annotated[bool, typer.Option("--detach", help="let the cluster run it (Ray Jobs) and return at once; "
+                                                              "--address is then http://HOST:8265")] = False,
         fail_under: Annotated[list[str] | None, typer.Option(
             help="gate, e.g. probe/auroc=0.8: exit 5 unless the best trial reaches it")] = None) -> None:
     """Run what is not finished yet; safe to repeat, adding seeds or methods runs only what is new."""
-    from ablation.commands import run_study
+    from ablation.commands import detach_study, run_study
 
     if dry_run:
         plan(study, overrides, store, allow_tiny)
+        return
+    if detach:
+        print(detach_study(study, overrides or [], store=store, tracking_uri=tracking_uri, address=address,
+                           max_concurrent=max_concurrent, allow_tiny=allow_tiny, gates=fail_under or []))
         return
     code = run_study(study, overrides or [], store=store, tracking_uri=tracking_uri, address=address,
                      max_concurrent=max_concurrent, allow_tiny=allow_tiny,

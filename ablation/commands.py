@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ablation.console import TABLE_ROWS, Format, cell, emit, note
+from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note
 from ablation.errors import SpecError
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
     todo = planned.pending()
     note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}")
     epochs = {trial.key: trial.config.train.epochs for trial in planned.trials}
-    with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True)) as panel:
-        results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
-                           max_concurrent=max_concurrent)
+    try:
+        with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True)) as panel:
+            results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
+                               max_concurrent=max_concurrent)
+    except KeyboardInterrupt as stop:
+        return fail(stop)
     frame = results.trials_dataframe()
     emit(_short(frame), Format.table)
     print(f"\nreport: {planned.study_dir / 'report' / 'report.html'}")
@@ -52,6 +55,42 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
     if (missing["state"] == "FAILED").any():
         return 3
     return 130 if len(missing) else 0  # stopped by a person: the same command continues
+
+
+def detach_study(source: str, overrides: list[str], *, store: str | None, tracking_uri: str | None,
+                 address: str | None, max_concurrent: int | None, allow_tiny: bool, gates: list[str]) -> str:
+    """``ablation run --detach``: hand the study to the cluster's own driver; returns Ray's submission id.
+
+    Raises ``SpecError`` without the dashboard's address, and for a password that the job list would show.
+    """
+    import os
+
+    from ablation.driver import submit
+    from ablation.spec import StudySpec
+    from ablation.store import Store
+
+    address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or ""
+    if not address.startswith("http"):
+        raise SpecError(f"--address {address or '(none)'}: --detach needs the dashboard, http://HOST:8265 "
+                        "(or RAY_API_SERVER_ADDRESS)")
+    tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if tracking_uri and "@" in tracking_uri:
+        raise SpecError("--tracking-uri: everybody who may list jobs would read its password; leave it out of the "
+                        "address and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD on the cluster")
+    [_gate(text) for text in gates]
+    spec, opened = StudySpec.load(source, overrides), Store(store)
+    if spec.data.root:  # the job has another working folder
+        spec = StudySpec.model_validate(spec.to_dict() | {"data": spec.to_dict()["data"] | {
+            "root": os.path.abspath(os.path.expanduser(spec.data.root))}})
+    options = ["--allow-tiny"] * allow_tiny
+    for name, values in (("--tracking-uri", [tracking_uri]), ("--max-concurrent", [max_concurrent]),
+                         ("--fail-under", gates)):
+        options += [word for value in values if value is not None for word in (name, str(value))]
+    job = submit(spec, opened, options, address)
+    note(f"{spec.name}: handed to {address}; follow it with: ablation status {spec.name} --store {opened.root} --watch")
+    note(f"its driver's own words: ray job logs {job} --address {address}; end it: ablation stop {spec.name} "
+         f"--store {opened.root}")
+    return job
 
 
 QUIET = ("FINISHED", "PENDING")

@@ -46,7 +46,8 @@ def stop_trials(study: StudyStore, keys: Sequence[str]) -> list[str]:
 def stop_driver(study: StudyStore, patience: float = STOP_SECONDS) -> int:
     """End the driver in order, as Ctrl-C does, and wait for it. Returns its process id.
 
-    Raises ``NothingMatched`` when none runs, ``StudyLocked`` when it runs on another host or does not end in time.
+    On another host it is asked through the store. Raises ``NothingMatched`` when none runs, ``StudyLocked`` when it
+    belongs to somebody else or does not end in time.
     """
     holder = study.lock_holder()
     for _ in range(4):
@@ -57,19 +58,22 @@ def stop_driver(study: StudyStore, patience: float = STOP_SECONDS) -> int:
     if holder is None:
         raise NothingMatched(f"no driver runs study '{study.name}'")
     pid, host = holder.get("pid"), holder.get("host")
-    if host != socket.gethostname() or not isinstance(pid, int):
+    if not isinstance(pid, int):
         raise StudyLocked(f"study '{study.name}' is run by process {pid} on {host}: stop it there")
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return pid  # it has just ended
-    except PermissionError:
-        raise StudyLocked(f"process {pid} belongs to another user: only they can stop study '{study.name}'") from None
+    if host != socket.gethostname():
+        study.request_driver_stop()  # it looks for this at every heartbeat
+    else:
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return pid  # it has just ended
+        except PermissionError:
+            raise StudyLocked(f"process {pid} belongs to another user: only they can stop '{study.name}'") from None
     deadline = time.monotonic() + patience
     while (now := study.lock_holder()) is not None and now.get("pid") == pid:
         if time.monotonic() > deadline:
             raise StudyLocked(f"process {pid} still runs study '{study.name}' after {patience:.0f} s; "
-                              f"end it with: kill -9 {pid}")
+                              f"end it on {host} with: kill -9 {pid}")
         time.sleep(POLL_SECONDS)
     return pid
 

@@ -8,20 +8,22 @@ processes, and repeats trials whose process was lost.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 import os
+import shlex
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation import low_memory
-from ablation.access import require_answer, require_token
-from ablation.errors import ServiceUnavailable
+from ablation.access import refusal, require_answer, require_token
+from ablation.errors import ServiceUnavailable, SpecError
 from ablation.events import Event, OnEvent
 from ablation.ledger import ASKED, STOPPED
 from ablation.pictures import prepare_pictures
@@ -34,6 +36,7 @@ from ablation.watch import Watch
 if TYPE_CHECKING:
     from ablation.plan import Plan
     from ablation.results import StudyResults
+    from ablation.spec import StudySpec
     from ablation.trial import Trial
 
 START_ATTEMPTS = 3
@@ -55,6 +58,7 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     study = StudyStore(plan.study_dir)
     store = Store(study.path.parent)
     with study.lock(), on_signal(interrupt):
+        study.clear_driver_stop()
         plan.save()
         todo = plan.pending()
         begun = time.time()
@@ -112,7 +116,11 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
         options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
                    "object_store_memory": OBJECT_STORE_BYTES}
     else:
+        if str(address).startswith("http"):
+            raise SpecError(f"--address {address}: this is the dashboard, which takes a study with --detach; without "
+                            "it name the cluster itself, e.g. HOST:6379")
         require_answer(str(address))
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # a refused token would be told every second
     tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
     attempts = START_ATTEMPTS if local else 1
     for attempt in range(attempts):
@@ -122,13 +130,36 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
         except Exception as error:  # Ray raises many kinds; on a busy machine a local start may just time out
             ray.shutdown()
             if attempt + 1 == attempts:
-                line = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ServiceUnavailable(f"Ray at {address or 'local'} cannot be used: {line}") from error
+                raise ServiceUnavailable(refusal(address or "local", error)) from error
             tell(Event("note", "the local Ray did not start in time, trying again"))
     try:
         yield _machines()
     finally:
         ray.shutdown()
+
+
+def submit(spec: StudySpec, store: Store, options: Sequence[str], address: str) -> str:
+    """Have the cluster run a study by itself, with the code of this process; returns Ray's submission id.
+
+    ``address`` is that of the dashboard, ``http://HOST:8265``; ``options`` go to ``ablation run`` there. Packages and
+    the resolved study travel; the store and the data must be visible to the cluster under the same paths, and the
+    ``python`` on its PATH must have the dependencies. Raises ``ServiceUnavailable``.
+    """
+    found = [importlib.util.find_spec(name) for name in ("ablation", "trainers", "search_spaces")]
+    packages = [str(Path(str(package.origin)).parent) for package in found if package]
+    command = ["python", "-m", "ablation.cli", "run", "study.yaml", "--store", str(store.root), *options]
+    require_answer(address)
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "study.yaml").write_text(spec.to_yaml())
+        try:
+            from ray.job_submission import JobSubmissionClient
+
+            return str(JobSubmissionClient(address).submit_job(
+                entrypoint=shlex.join(command), runtime_env={"working_dir": folder, "py_modules": packages},
+                metadata={"study": spec.name}))
+        except Exception as error:  # requests, Ray and the server's own words
+            raise ServiceUnavailable(refusal(address, error)) from error
 
 
 def _machines() -> Machines:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ablation.errors import StoreError
+from trainers.atomic import patiently, replace_file
 
 
 def write_json(path: Path, value: Any, sync: bool = True) -> None:
@@ -19,26 +18,19 @@ def write_json(path: Path, value: Any, sync: bool = True) -> None:
 
 
 def write_atomic(path: Path, text: str, sync: bool = True) -> None:
-    """Write beside ``path`` and rename over it, so that no reader and no crash sees half a file."""
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    """Write beside ``path`` and rename over it, so that no reader and no crash sees half a file.
+
+    Waits a minute for a disk that is away, then raises ``StoreError``.
+    """
     with writing(path):
-        try:
-            with temporary.open("w") as handle:
-                handle.write(text)
-                if sync:
-                    handle.flush()
-                    os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        replace_file(path, lambda handle: handle.write(text.encode()), sync=sync)
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Make the folder of ``path``; turn what the operating system refuses into one line for people."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        patiently(lambda: path.parent.mkdir(parents=True, exist_ok=True))
         yield
     except OSError as error:
         raise StoreError(f"{path}: cannot write ({error.strerror or error}); "

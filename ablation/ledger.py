@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ablation.errors import StoreError
 from ablation.machine_load import machine_load
 from ablation.store import HEARTBEAT_SECONDS, StudyStore, TrialState, TrialStatus
 from trainers.records import EpochReport, TrainResult
@@ -49,6 +50,7 @@ class Ledger:
 
     def report(self, report: EpochReport) -> None:
         """Append an epoch; lines that a resumed trial repeats are replaced."""
+        self._require_mine()
         history = self.store.read_history(self.key) if report.epoch == 1 or self._status.epoch == 0 else []
         if any(record["step"] >= report.step for record in history):
             self.store.truncate_history(self.key, report.step - 1)
@@ -57,6 +59,7 @@ class Ledger:
 
     def finish(self, result: TrainResult) -> None:
         """The result first: from then on the trial is FINISHED, whatever happens to this process."""
+        self._require_mine()
         self.store.write_result(self.key, dataclasses.asdict(result))
         self._close(TrialState.FINISHED, flags=tuple(result.flags), epoch=result.epochs)
 
@@ -80,8 +83,17 @@ class Ledger:
 
     def _change(self, **changes: Any) -> None:
         with self._lock:
-            self._status = dataclasses.replace(self._status, **changes)
-            self.store.write_state(self.key, self._status)
+            self._write(dataclasses.replace(self._status, **changes))
+
+    def _write(self, status: TrialStatus) -> None:
+        self._require_mine()
+        self._status = status
+        self.store.write_state(self.key, status)
+
+    def _require_mine(self) -> None:
+        """A later attempt means that this process is left over from a driver that was killed: it may say no more."""
+        if self.store.read_state(self.key).attempt > self._status.attempt:
+            raise StoreError(f"{self.key}: another process has taken this trial over")
 
     def _beating(self) -> None:
         while not self._closed.wait(HEARTBEAT_SECONDS):
@@ -91,7 +103,6 @@ class Ledger:
                 with self._lock:
                     if self._closed.is_set():
                         return
-                    self._status = dataclasses.replace(self._status, heartbeat=time.time(), load=machine_load())
-                    self.store.write_state(self.key, self._status)
+                    self._write(dataclasses.replace(self._status, heartbeat=time.time(), load=machine_load()))
             except Exception:  # a store that is briefly away must not end the beat; the next one tries again
                 continue

@@ -22,7 +22,7 @@ from typing import Any
 from ablation.errors import ServiceUnavailable
 from ablation.signals import on_signal
 from ablation.store import Store
-from trainers.data.atomic import locked
+from trainers.atomic import locked
 
 # Before mlflow is imported: a dead server must cost seconds, not the four minutes of its default retries.
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

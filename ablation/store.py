@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from ablation.errors import StoreError, StudyLocked
 from ablation.files import parse, read_dict, read_json, write_atomic, write_json, writing
+from trainers.atomic import patiently
 
 HEARTBEAT_SECONDS = float(os.environ.get("ABLATION_HEARTBEAT_SECONDS", "10"))
 """Between two signs of life of a running trial."""
@@ -199,12 +200,17 @@ class StudyStore:
         """One epoch: ``{"epoch", "step", "time", "metrics": {name: value}}``, finite values only."""
         path = self.trial_dir(key) / "history.jsonl"
         line = json.dumps(record, allow_nan=False) + "\n"
-        with writing(path), path.open("ab+") as handle:
-            if handle.tell() and not _ends_with_newline(handle):
-                line = "\n" + line  # what a killed writer left half-written stays one bad line of its own
-            handle.write(line.encode())
-            handle.flush()
-            os.fsync(handle.fileno())
+
+        def append() -> None:
+            with path.open("ab+") as handle:
+                # What a killed writer left half-written stays one bad line of its own.
+                whole = not handle.tell() or _ends_with_newline(handle)
+                handle.write((line if whole else "\n" + line).encode())
+                handle.flush()
+                os.fsync(handle.fileno())
+
+        with writing(path):
+            patiently(append)
 
     def read_history(self, key: str) -> list[dict[str, Any]]:
         """All whole lines, in order; a line torn by a kill is skipped."""
@@ -246,10 +252,21 @@ class StudyStore:
         write_atomic(self.trial_dir(key) / STOP_FILE, "")
 
     def stop_requested(self, key: str) -> bool:
-        return (self.trial_dir(key) / STOP_FILE).exists()
+        return os.path.exists(self._file(key, STOP_FILE))  # a disk that is away says no instead of raising
 
     def clear_stop(self, key: str) -> None:
         (self.trial_dir(key) / STOP_FILE).unlink(missing_ok=True)
+
+    def request_driver_stop(self) -> None:
+        """Ask whoever runs the study to end in order."""
+        write_atomic(self.path / STOP_FILE, "")
+
+    def driver_stop_requested(self) -> bool:
+        return os.path.exists(self.path / STOP_FILE)
+
+    def clear_driver_stop(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.path / STOP_FILE).unlink(missing_ok=True)
 
     def reset(self, key: str) -> None:
         """Make a trial PENDING again. History and checkpoints stay: the trainer decides where it continues."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -20,11 +22,20 @@ class _Pulse:
     ended_attempt: int = 0
 
 
-class Watch:
-    """Looks at the trials that have begun. ``end`` must kill the process that a status names, wherever it is."""
+def stop_this_process() -> None:
+    """As ``kill PID`` would: the driver ends in order."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
-    def __init__(self, study: StudyStore, end: Callable[[TrialStatus], None], tell: OnEvent) -> None:
-        self._study, self._end, self._tell = study, end, tell
+
+class Watch:
+    """Looks at the trials that have begun, and for a request to stop from another machine.
+
+    ``end`` must kill the process that a status names, wherever it is.
+    """
+
+    def __init__(self, study: StudyStore, end: Callable[[TrialStatus], None], tell: OnEvent,
+                 stop: Callable[[], None] = stop_this_process) -> None:
+        self._study, self._end, self._tell, self._stop = study, end, tell, stop
         self._lock = threading.Lock()
         self._pulses: dict[str, _Pulse] = {}
         self._closed = threading.Event()
@@ -65,6 +76,9 @@ class Watch:
 
     def _looking(self) -> None:
         while not self._closed.wait(HEARTBEAT_SECONDS):
+            if self._study.driver_stop_requested():
+                self._study.clear_driver_stop()
+                self._stop()
             try:
                 self.look(time.monotonic())
             except Exception as error:  # a store that is briefly away: the next look sees it

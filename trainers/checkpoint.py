@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-from trainers.data.atomic import replace_file
+from trainers.atomic import patiently, replace_file
 
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -40,10 +41,10 @@ def load(folder: Path, log: Callable[[str], None]) -> tuple[Position, dict[str, 
     _remove_halves(folder)
     for name in (CURRENT, PREVIOUS):
         path = folder / name
-        if not path.exists():
+        if not patiently(path.exists):
             continue
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = patiently(partial(torch.load, path, map_location="cpu", weights_only=True))
             return Position(**state.pop("position")), state
         except Exception as error:  # torch raises many kinds on a damaged file; none may end the trial
             log(f"{path.name} is damaged ({type(error).__name__}), falling back")

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from trainers.atomic import replace_file
 from trainers.backbones import Backbone, build_backbone
-from trainers.data.atomic import replace_file
 from trainers.data.index import DataError
 from trainers.data.views import Normalization, center_view
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trainers.atomic import replace_file
 from trainers.build import Run
 from trainers.collapse import collapse_flags
-from trainers.data.atomic import replace_file
 from trainers.evaluation.contact_sheet import write_contact_sheet
 from trainers.evaluation.evaluate import EvalReport, evaluate
 from trainers.evaluation.label_free import RANKME_CONVENTION

@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trainers.data.atomic import locked, replace_file
+from trainers.atomic import locked, replace_file
 from trainers.data.images import resize_square
 from trainers.data.index import AbstractDataset, CorruptImage, DataError
 

@@ -18,8 +18,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 from PIL import Image
 
+from trainers.atomic import locked, replace_file
 from trainers.config import ConfigError
-from trainers.data.atomic import locked, replace_file
 from trainers.data.cache import default_cache_dir, num_cores
 from trainers.data.images import decode_image
 from trainers.data.index import AbstractDataset, DataError

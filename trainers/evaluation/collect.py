@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainers.atomic import replace_file
 from trainers.backbones import build_backbone
 from trainers.config import NUMERICS, TrainConfig
-from trainers.data.atomic import replace_file
 from trainers.data.imbalance import EvaluationSets
 from trainers.data.loader import OpenData
 from trainers.data.views import Normalization

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from trainers.data.atomic import replace_file
+from trainers.atomic import replace_file
 from trainers.data.loader import OpenData
 
 COLUMNS, ROWS, SIDE, FRAME = 8, 4, 64, 4
