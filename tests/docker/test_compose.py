@@ -138,7 +138,7 @@ def test_names_and_ports_agree() -> None:
         assert f":{agent}/" in SERVICES[name]["healthcheck"]["test"][-1]
     database = SERVICES["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"]
     postgres = SERVICES["postgres"]["environment"]
-    assert database == f"postgresql://{postgres['POSTGRES_USER']}@postgres:5432/{postgres['POSTGRES_DB']}"
+    assert database == f"postgresql+psycopg2://{postgres['POSTGRES_USER']}@postgres:5432/{postgres['POSTGRES_DB']}"
     bucket = SERVICES["create-bucket"]["command"][0]
     assert f"--artifacts-destination=s3://{bucket}" in SERVICES["mlflow"]["command"]
     assert SERVICES["mlflow"]["environment"]["MLFLOW_S3_ENDPOINT_URL"] == "http://rustfs:9000"
@@ -195,7 +195,8 @@ def test_gpu_overlay_reserves_gpus_for_the_workers_only() -> None:
 
 
 def make_secrets(folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["sh", str(DOCKER / "make-secrets.sh"), str(folder)], capture_output=True, text=True, timeout=30)
+    return subprocess.run(["sh", str(DOCKER / "make-secrets.sh"), str(folder)], capture_output=True, text=True,
+                          timeout=30)
 
 
 def test_secrets_are_made_once_and_all_of_them(tmp_path: Path) -> None:

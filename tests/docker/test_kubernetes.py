@@ -26,8 +26,8 @@ OVERLAYS = sorted(path.name for path in (KUBERAY / "overlays").iterdir())
 def errors(schema: str, document: Any) -> list[str]:
     import jsonschema
 
-    rules = json.loads((SCHEMAS / f"{schema}.json").read_text())
-    return [f"{error.json_path}: {error.message}" for error in jsonschema.Draft202012Validator(rules).iter_errors(document)]
+    rules = jsonschema.Draft202012Validator(json.loads((SCHEMAS / f"{schema}.json").read_text()))
+    return [f"{error.json_path}: {error.message}" for error in rules.iter_errors(document)]
 
 
 def kustomize(folder: Path) -> list[dict[str, Any]]:
@@ -100,7 +100,8 @@ def test_kustomize_itself_makes_the_same(folder: str) -> None:
 
 
 @pytest.mark.parametrize(("find", "replace"), [
-    ("shutdownAfterJobFinishes", "shutdownAfterJobFinish"), ("authOptions:", "authOption:"), ("mode: token", "mode: tokens"),
+    ("shutdownAfterJobFinishes", "shutdownAfterJobFinish"), ("authOptions:", "authOption:"),
+    ("mode: token", "mode: tokens"),
     ('num-cpus: "0"', "num-cpus: 0"), ("rayStartParams", "rayStartParam"), ("medium: Memory", "medium: memory"),
     ("claimName", "claim"), ("mountPath", "mountpath"), ("httpGet", "httpget"), ("memory: 8Gi", "memory: 8GiB"),
     ("runAsNonRoot: true", "runAsNonRoot: yes please"), ("secretKeyRef", "secretRef"), ("minReplicas", "minReplica"),
@@ -115,7 +116,8 @@ def test_typing_mistakes_are_found(find: str, replace: str) -> None:
 def test_a_patch_that_hits_nothing_is_found() -> None:
     documents = base()
     with pytest.raises((AssertionError, KeyError, IndexError)):
-        _replace(job(documents), {"op": "replace", "path": "/spec/rayClusterSpec/workerGroupSpecs/1/replicas", "value": 2})
+        way = "/spec/rayClusterSpec/workerGroupSpecs/1/replicas"
+        _replace(job(documents), {"op": "replace", "path": way, "value": 2})
     with pytest.raises((AssertionError, KeyError)):
         _replace(job(documents), {"op": "replace", "path": "/spec/nothing", "value": 2})
 

@@ -29,6 +29,8 @@ SETTINGS = ("fsync=off", "listen_addresses=127.0.0.1", "unix_socket_directories=
 def running_postgres(folder: Path) -> Iterator[str]:
     """Yields ``postgresql://user:password@127.0.0.1:port/postgres``; the server's log is ``folder/postgres.log``.
 
+    For MLflow write ``postgresql+psycopg2://``: SQLAlchemy 2.1 takes the plain form for psycopg 3, which is not here.
+
     Skips the test where Debian's ``postgresql`` is not installed. The data lie outside ``folder``, since pytest's
     folders are closed to the account that the server runs as.
     """
