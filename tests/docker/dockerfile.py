@@ -149,7 +149,8 @@ class Image:
         cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
         return kept | image | FASTER | {"UV_CACHE_DIR": cache}
 
-    def run(self, name: str, arguments: list[str], timeout: float = 60, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, name: str, arguments: list[str], timeout: float = 60,
+            **more: str) -> subprocess.CompletedProcess[str]:
         """A command in the stage that ``build`` has left in ``root``."""
         place = self.path(setting(self.stages, name, "WORKDIR") or "/")
         environment = self.environment(self.stages, name) | more

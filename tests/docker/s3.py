@@ -40,7 +40,7 @@ def running_s3(access_key: str) -> Iterator[FakeS3]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             parts = urllib.parse.urlsplit(self.path)
             bucket, _, key = urllib.parse.unquote(parts.path).lstrip("/").partition("/")
-            state.requests.append(f"{self.command} {parts.path}")
+            state.requests.append(f"{self.command} {self.path}")
             if f"Credential={state.access_key}/" not in self.headers.get("Authorization", ""):
                 self.answer(403)
             elif self.command == "PUT" and not key:

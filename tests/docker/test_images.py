@@ -66,8 +66,8 @@ def test_nothing_is_installed_without_a_hash() -> None:
 
 
 def test_no_secret_can_reach_an_image(tmp_path: Path) -> None:
-    for path in ("docker/secrets/ray_token", "docker/data/picture.png", "studies/s/study.yaml", ".git/config", ".venv/x",
-                 ".env", "ablation/__pycache__/cli.pyc", "mlflow.db", "tests/docker/conftest.py"):
+    for path in ("docker/secrets/ray_token", "docker/data/picture.png", "studies/s/study.yaml", ".git/config",
+                 ".venv/x", ".env", "ablation/__pycache__/cli.pyc", "mlflow.db", "tests/docker/conftest.py"):
         assert not in_context(path), path
     assert in_context("ablation/analysis/tables.py")
     values = [value for target in TARGETS for value in environment(STAGES, target)]

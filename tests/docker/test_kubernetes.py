@@ -114,12 +114,9 @@ def test_typing_mistakes_are_found(find: str, replace: str) -> None:
 
 
 def test_a_patch_that_hits_nothing_is_found() -> None:
-    documents = base()
-    with pytest.raises((AssertionError, KeyError, IndexError)):
-        way = "/spec/rayClusterSpec/workerGroupSpecs/1/replicas"
-        _replace(job(documents), {"op": "replace", "path": way, "value": 2})
-    with pytest.raises((AssertionError, KeyError)):
-        _replace(job(documents), {"op": "replace", "path": "/spec/nothing", "value": 2})
+    for way in ("/spec/rayClusterSpec/workerGroupSpecs/1/replicas", "/spec/nothing"):
+        with pytest.raises((AssertionError, IndexError)):
+            _replace(job(base()), {"op": "replace", "path": way, "value": 2})
 
 
 def test_the_job_is_the_cluster_that_was_meant() -> None:
