@@ -30,7 +30,7 @@ COPIED = "ablation.copied"
 """What of a trial the run already has: a new driver need not copy thousands of finished trials again."""
 ONLY_IN_STORE = {"train/grad_norm"}
 """At most 40 keys a run; with the sewer scores and the signs of collapse there would be 41."""
-BATCH = 1000
+BATCH, OPEN_ATTEMPTS = 1000, 4
 MAX_HOSTS = 9
 """With four numbers each they stay under 40 keys."""
 
@@ -73,11 +73,9 @@ class Mirror:
     def _connect(self) -> None:
         if self._client is not None:
             return
-        from mlflow import MlflowClient
-
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with first_opening(self.uri):
-            client = MlflowClient(self.uri)
+            client = self._open()
             experiment = client.get_experiment_by_name(self.study.name)
             if experiment is None:
                 location = None if self.uri.startswith("http") else (self.store.root / "mlartifacts").as_uri()
@@ -97,6 +95,19 @@ class Mirror:
             self._experiment, run_name=self.study.name, tags=tags).info.run_id
         client.update_run(self._parent, status="RUNNING")
         self._client = client
+
+    def _open(self) -> Any:
+        """Clients that find a fresh PostgreSQL together collide, since each makes the tables: one gets through."""
+        from mlflow import MlflowClient
+
+        for attempt in range(OPEN_ATTEMPTS - 1):
+            try:
+                return MlflowClient(self.uri)
+            except Exception:
+                if self.uri.startswith("http"):
+                    raise
+                time.sleep(1 + attempt)
+        return MlflowClient(self.uri)
 
     def _sync_trial(self, key: str) -> None:
         status = self.study.read_state(key)
