@@ -4,13 +4,14 @@ BIN := .venv/bin
 UV_INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-dev quickstart test lint bench golden correctness lock clean
+.PHONY: help install install-dev quickstart test soak lint bench golden correctness lock clean
 
 help:
 	@echo "make install     virtual environment from requirements.lock"
 	@echo "make quickstart  install, run the quickstart study, print the path of its report"
 	@echo "make test        all tests (2 cores: under 15 minutes)"
 	@echo "make lint        ruff and mypy"
+	@echo "make soak        200 tiny trials while their processes are killed at random, about 20 minutes"
 	@echo "make bench       speed measurements, about an hour; writes docs/results/performance.md"
 	@echo "make golden      record the first losses of every method again"
 	@echo "make correctness run the proofs and write docs/correctness.md"
@@ -41,6 +42,9 @@ quickstart: install
 
 test: install-dev
 	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+soak: install-dev
+	$(BIN)/python -m tests.soak
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from tests.integration.studies import command, environment
 
@@ -18,9 +19,9 @@ def drivers(folder: Path, **more: str) -> Iterator[Start]:
     """Start drivers; whatever still lives at the end is killed by its id. ``more`` goes into their environment."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    def start(*arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         process = subprocess.Popen(command("run", *arguments), cwd=folder, env=environment(folder) | more,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                                   stdout=stdout, stderr=subprocess.STDOUT, text=True)
         started.append(process)
         return process
 
