@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from ablation.control import stop_driver
+from ablation.store import StudyStore, TrialState
 from tests.docker.compose import load
 from tests.docker.dockerfile import ROOT
-from tests.integration.studies import environment, wait_for, write_study
+from tests.integration.studies import ablation, command, environment, wait_for, write_study
 
 SERVICES = load()["services"]
 
@@ -42,7 +44,7 @@ class Cluster:
         binaries = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return environment(self.folder) | here | {
             "PATH": binaries, "RAY_AUTH_TOKEN_PATH": str(self.folder / token), "RAY_TMPDIR": str(self.folder),
-            "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), "TERM": "dumb"}
+            "RAY_USAGE_STATS_ENABLED": "0", "ABLATION_HEARTBEAT_SECONDS": "2", "PYTHONPATH": str(ROOT), "TERM": "dumb"}
 
     def start(self, service: str, agent: str) -> subprocess.Popen[bytes]:
         command = ["ray", *(self.translate(word, agent) for word in SERVICES[service]["command"])]
@@ -136,3 +138,48 @@ def test_a_wrong_token_is_refused(cluster: Cluster) -> None:
     assert refused.returncode != 0
     assert "authentication" in refused.stderr.lower()
     assert not (cluster.folder / "studies" / "quickstart").exists()
+
+
+def handed_over(cluster: Cluster, *arguments: str, token: str = "token") -> subprocess.CompletedProcess[str]:
+    """``ablation run --detach`` from a machine that is no node of the cluster: the dashboard is all it needs."""
+    aside = {name: value for name, value in cluster.environment("driver", token).items() if name != "RAY_ADDRESS"}
+    return subprocess.run(command("run", *arguments, "--detach", "--address",
+                                  f"http://127.0.0.1:{cluster.ports['8265']}"),
+                          env=aside, cwd=cluster.folder, capture_output=True, text=True, timeout=120)
+
+
+def test_a_study_is_handed_over_and_stopped_from_another_machine(cluster: Cluster,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    done = handed_over(cluster, str(write_study(cluster.folder)), "name=away", "train.epochs=2000")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("raysubmit_")
+    study = StudyStore(cluster.folder / "studies" / "away")
+    wait_for(lambda: any(study.read_state(key).epoch >= 1 for key in study.planned_keys()))
+    assert study.lock_holder() is not None
+
+    monkeypatch.setattr("ablation.control.socket.gethostname", lambda: "another-machine")
+    stop_driver(study)
+    assert study.lock_holder() is None
+    [key] = study.planned_keys()
+    assert study.read_state(key).state is TrialState.STOPPED
+    assert not study.driver_stop_requested()
+
+
+def test_a_study_is_not_handed_over_without_the_token(cluster: Cluster) -> None:
+    refused = handed_over(cluster, str(write_study(cluster.folder)), "name=never", token="wrong")
+    assert refused.returncode == 6
+    [line] = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
+    assert "check its token" in line
+    assert str(cluster.folder / "wrong") in line
+    assert (cluster.folder / "wrong").read_text() not in refused.stderr
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--address", "HOST:6379"), "--detach needs the dashboard"),
+    (("--address", "http://HOST:8265", "--tracking-uri", "http://anna:secret@mlflow"), "would read its password"),
+])
+def test_what_cannot_be_handed_over_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = ablation(tmp_path, "run", write_study(tmp_path), "--detach", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "secret" not in done.stderr
