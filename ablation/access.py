@@ -50,5 +50,6 @@ def require_token() -> None:
         folder = tempfile.mkdtemp(prefix="ablation-ray-")  # mode 0700
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         path = Path(folder) / "token"
+        path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32))
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)

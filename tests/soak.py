@@ -26,7 +26,7 @@ from tests.integration.undisturbed import assert_equal_to_undisturbed
 
 METHODS = ["simclr", "barlow_twins", "byol", "supervised"]
 BLOWS = {"kill -9 a trial": 10, "stop a trial": 2, "kill -9 the driver": 2, "Ctrl-C": 2, "SIGTERM": 1}
-PAUSE = (4.0, 12.0)
+PAUSE = (5.0, 15.0)
 """Seconds between two blows; a new process takes about six to import what it needs."""
 
 

@@ -6,12 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-import ablation as package
 from ablation.store import StudyStore, TrialState
-from tests.integration.studies import ablation, command, environment, wait_for, write_study
+from tests.integration.studies import command, environment, wait_for, write_study
+from tests.integration.undisturbed import assert_equal_to_undisturbed
 
 EPOCHS, SEEDS = 15, [0, 1, 2]
 
@@ -33,12 +32,6 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]
         nodes.shutdown()
 
 
-def scores(store: Path) -> pd.Series:
-    frame = package.load_study("tiny", store=store).trials_dataframe().set_index("key").sort_index()
-    assert (frame["state"] == "FINISHED").all(), frame["message"].tolist()
-    return frame["metrics.probe/auroc"]
-
-
 def test_a_node_that_dies_costs_nothing_but_time(tmp_path: Path, cluster: object) -> None:
     path = write_study(tmp_path, seeds=SEEDS, epochs=EPOCHS)
     study = StudyStore(tmp_path / "studies" / "tiny")
@@ -58,9 +51,4 @@ def test_a_node_that_dies_costs_nothing_but_time(tmp_path: Path, cluster: object
     attempts = [study.read_state(key).attempt for key in study.planned_keys()]
     assert sorted(attempts) == [1, 1, 2]
     assert all(study.read_state(key).state is TrialState.FINISHED for key in study.planned_keys())
-    for key in study.planned_keys():
-        assert [record["epoch"] for record in study.read_history(key)] == list(range(1, EPOCHS + 1))
-
-    undisturbed = ablation(tmp_path, "run", path, "--store", tmp_path / "undisturbed")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    pd.testing.assert_series_equal(scores(tmp_path / "studies"), scores(tmp_path / "undisturbed"), check_exact=True)
+    assert_equal_to_undisturbed(path, study, Path(environment(tmp_path)["ABLATION_CACHE"]), tmp_path / "undisturbed")
