@@ -64,6 +64,7 @@ class Ledger:
         self._close(TrialState.FINISHED, flags=tuple(result.flags), epoch=result.epochs)
 
     def fail(self, reason: str, message: str, details: str) -> None:
+        self._require_mine()
         self.store.write_error(self.key, details)
         self._close(TrialState.FAILED, reason=reason, message=message)
 
