@@ -41,7 +41,7 @@ quickstart: install
 	$(BIN)/ablation run quickstart
 
 test: install-dev
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 soak: install-dev
 	$(BIN)/python -m tests.soak

@@ -61,7 +61,7 @@ def stop_driver(study: StudyStore, patience: float = STOP_SECONDS) -> int:
     if not isinstance(pid, int):
         raise StudyLocked(f"study '{study.name}' is run by process {pid} on {host}: stop it there")
     if host != socket.gethostname():
-        study.request_driver_stop()  # it looks for this at every heartbeat
+        study.request_stop()  # it looks for this at every heartbeat
     else:
         try:
             os.kill(pid, signal.SIGTERM)

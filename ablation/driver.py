@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablation import low_memory
 from ablation.access import refusal, require_answer, require_token
-from ablation.errors import ServiceUnavailable, SpecError
+from ablation.errors import ServiceUnavailable, SpecError, StoreError
 from ablation.events import Event, OnEvent
 from ablation.ledger import ASKED, STOPPED
 from ablation.pictures import prepare_pictures
@@ -58,9 +58,11 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     study = StudyStore(plan.study_dir)
     store = Store(study.path.parent)
     with study.lock(), on_signal(interrupt):
-        study.clear_driver_stop()
+        study.clear_stop()
         plan.save()
         todo = plan.pending()
+        for trial in todo:
+            _make_pending(study, trial.key)
         begun = time.time()
         if todo:
             mirror = BackgroundMirror(Mirror(store, study, tracking_uri), lambda text: tell(Event("warning", text)))
@@ -76,6 +78,15 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     return load_study(study.name, store=store.root)
 
 
+def _make_pending(study: StudyStore, key: str) -> None:
+    """What an earlier launch said of a trial (failed, asked to stop) says nothing of this one."""
+    study.clear_stop(key)
+    status = study.written_status(key)
+    if status.state is not TrialState.PENDING and status.reason != "unreadable":
+        study.write_state(key, dataclasses.replace(status, state=TrialState.PENDING, reason=None, message=None,
+                                                   heartbeat=None, finished=None, flags=()))
+
+
 def _train(plan: Plan, todo: list[Trial], study: StudyStore, address: str | None, max_concurrent: int | None,
            mirror: BackgroundMirror, tell: OnEvent) -> None:
     """Prepare the pictures, hand the trials to Tune in waves, wait."""
@@ -83,6 +94,7 @@ def _train(plan: Plan, todo: list[Trial], study: StudyStore, address: str | None
     with connect(address, tell) as machines, on_signal(interrupt):  # again: Ray has put its own handler
         placement = Placement(plan.spec.resources, machines, study)
         left = list(todo)
+        attempts = {trial.key: study.read_state(trial.key).attempt for trial in todo}
         while left:
             wave = placement.wave(left, plan.trials)
             again: list[Trial] = []
@@ -92,7 +104,7 @@ def _train(plan: Plan, todo: list[Trial], study: StudyStore, address: str | None
                 if low_memory.SIGN not in str(error):
                     raise
                 again, max_concurrent = low_memory.fewer_at_once(study, [trial for trial, _, _ in wave],
-                                                                 max_concurrent, plan.spec.retries)
+                                                                 max_concurrent, plan.spec.retries, attempts)
                 tell(Event("warning", f"a node ran out of memory: going on with {max_concurrent} trial(s) at once"))
             done = {trial.key for trial, _, _ in wave} - {trial.key for trial in again}
             left = [trial for trial in left if trial.key not in done]
@@ -203,19 +215,17 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
             name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, watch, tell)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trainer keeps its own
             failure_config=tune.FailureConfig(max_failures=plan.spec.retries + 1)))
-    for job in jobs:  # requests and reasons of an earlier launch
-        study.clear_stop(job["key"])
-        if study.read_state(job["key"]).reason == ASKED["reason"]:
-            study.update_state(job["key"], **STOPPED)
     try:
-        # SIGTERM would abort Ray without a trace; Tune stops in order on SIGUSR1, as it does on Ctrl-C.
-        with on_signal(interrupt, signal.SIGUSR1), on_signal(stop_tune), watch:
+        # SIGTERM would abort Ray without a trace; Tune stops in order on SIGUSR1, as it does on Ctrl-C. It leaves a
+        # handler for Ctrl-C behind that does nothing once it has ended.
+        with (on_signal(signal.default_int_handler, signal.SIGINT), on_signal(interrupt, signal.SIGUSR1),
+              on_signal(stop_tune) as stops, watch):
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     left = [status for job in jobs if (status := study.read_state(job["key"])).state in
             (TrialState.PENDING, TrialState.RUNNING, TrialState.STOPPED) and status.reason != ASKED["reason"]]
-    if left:
+    if left or stops:
         raise KeyboardInterrupt(f"{len(left)} trials left")
 
 
@@ -259,8 +269,12 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, watch: Watch, tell: O
             if low_memory.SIGN in str(trial.get_error()):
                 train = trial.config["job"]["config"]["train"]
                 reason, cause = "out_of_memory", low_memory.message(train["batch_size"])
-            study.update_state(key, state=TrialState.FAILED, reason=reason, message=cause[:500], finished=time.time())
-            study.write_error(key, str(trial.get_error() or cause))
+            try:
+                study.update_state(key, state=TrialState.FAILED, reason=reason, message=cause[:500],
+                                   finished=time.time())
+                study.write_error(key, str(trial.get_error() or cause))
+            except StoreError as error:  # raised here it would end the study
+                tell(Event("warning", str(error)))
             mirror.touch(key)
             tell(Event("failed", f"{reason}: {cause[:200]}", key))
 
@@ -271,7 +285,8 @@ def _settle(study: StudyStore, keys: list[str], begun: float) -> None:
     """No trial of this launch may stay RUNNING once its driver is gone."""
     for key in keys:
         status = study.read_state(key)
-        if status.state in (TrialState.RUNNING, TrialState.STALE) and (status.started or 0) >= begun:
+        waiting = status.state is TrialState.PENDING and status.attempt  # of an earlier launch: it has a checkpoint
+        if waiting or (status.state in (TrialState.RUNNING, TrialState.STALE) and (status.started or 0) >= begun):
             study.update_state(key, finished=time.time(), **STOPPED)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,11 +46,20 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def read_dict(path: Path | str) -> tuple[dict[str, Any], str | None]:
-    """(content, what is wrong with it). A missing file is empty, not wrong."""
-    try:
+def read_dict(path: Path | str, patient: bool = False) -> tuple[dict[str, Any], str | None]:
+    """(content, what is wrong with it). A missing file is empty. ``patient``: waits for a disk that is away."""
+
+    def read() -> bytes:
         with open(path, "rb", buffering=0) as handle:
-            text = handle.read()
+            return handle.read()
+
+    try:
+        try:
+            text = read()
+        except OSError as error:
+            if error.errno != errno.ESTALE and not patient:
+                raise
+            text = patiently(read)  # stale: on NFS what was just replaced; at once, or as patiently as a write
     except FileNotFoundError:
         return {}, None
     except OSError as error:

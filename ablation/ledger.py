@@ -31,11 +31,11 @@ class Ledger:
         self._alive = alive
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        before = store.read_state(key)
+        before = store.written_status(key)
         self._status = TrialStatus(
             state=TrialState.RUNNING, started=time.time(), heartbeat=time.time(), epoch=0, epochs=epochs,
             attempt=before.attempt + 1, host=socket.gethostname(), pid=os.getpid())
-        self._change()
+        store.write_state(key, self._status)
         self._beat = threading.Thread(target=self._beating, name=f"heartbeat-{key}", daemon=True)
         self._beat.start()
 
@@ -79,8 +79,13 @@ class Ledger:
 
     def _close(self, state: TrialState, **changes: Any) -> None:
         self._closed.set()
-        self.store.clear_stop(self.key)
         self._change(state=state, finished=time.time(), **changes)
+        self.store.clear_stop(self.key)
+
+    def abandon(self) -> None:
+        """Write nothing more: what becomes of the trial is for the driver to say."""
+        self._closed.set()
+        self._status = dataclasses.replace(self._status, state=TrialState.STALE)
 
     def _change(self, **changes: Any) -> None:
         with self._lock:
@@ -92,8 +97,11 @@ class Ledger:
         self.store.write_state(self.key, status)
 
     def _require_mine(self) -> None:
-        """A later attempt means that this process is left over from a driver that was killed: it may say no more."""
-        if self.store.read_state(self.key).attempt > self._status.attempt:
+        """A later attempt, or another process, means that this one is left over from a driver that was killed: it may
+        say no more."""
+        now, mine = self.store.written_status(self.key), self._status
+        other = (now.pid, now.host) not in ((mine.pid, mine.host), (None, None))
+        if now.attempt > mine.attempt or (now.attempt == mine.attempt and other):
             raise StoreError(f"{self.key}: another process has taken this trial over")
 
     def _beating(self) -> None:

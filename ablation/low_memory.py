@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ablation.ledger import STOPPED
+from ablation.ledger import ASKED, STOPPED
 from ablation.store import StudyStore, TrialState
 
 if TYPE_CHECKING:
@@ -21,23 +22,26 @@ def message(batch_size: int | None) -> str:
             "once with --max-concurrent")
 
 
-def fewer_at_once(study: StudyStore, trials: list[Trial], at_once: int | None,
-                  retries: int) -> tuple[list[Trial], int]:
+def fewer_at_once(study: StudyStore, trials: list[Trial], at_once: int | None, retries: int,
+                  before: Mapping[str, int] | None = None) -> tuple[list[Trial], int]:
     """The trials that are left, and how many may run together from now on.
 
-    A trial that is alone and still does not fit after ``retries`` more attempts ends as FAILED ``out_of_memory``.
+    A trial that is alone and still does not fit after ``retries`` more attempts ends as FAILED ``out_of_memory``;
+    ``before`` has the attempts of earlier launches.
     Where processes are ended before any trial has begun, the first one pays for it, so that this comes to an end.
     """
     done = (TrialState.FINISHED, TrialState.FAILED)
     states = {trial.key: study.read_state(trial.key) for trial in trials}
-    left = [trial for trial in trials if states[trial.key].state not in done]
+    left = [trial for trial in trials if states[trial.key].state not in done
+            and states[trial.key].reason != ASKED["reason"]]
     struck = [trial for trial in left if states[trial.key].state in (TrialState.RUNNING, TrialState.STALE)]
     together = max(1, len(struck)) if at_once is None else min(at_once, max(1, len(struck)))
     for trial in struck or left[:1]:
         attempt = states[trial.key].attempt + (not struck)
-        if together == 1 and attempt > retries:
+        if together == 1 and attempt - (before or {}).get(trial.key, 0) > retries:
             study.update_state(trial.key, state=TrialState.FAILED, reason="out_of_memory", attempt=attempt,
                                finished=time.time(), message=message(trial.config.train.batch_size))
+            study.write_error(trial.key, message(trial.config.train.batch_size))
             left.remove(trial)
         else:
             study.update_state(trial.key, attempt=attempt, finished=time.time(), **STOPPED)

@@ -63,8 +63,9 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
     _require_free(port)
     artifacts = (store.root / "mlartifacts").as_uri()
     environment = DEFAULTS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(os.environ)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root",
-               artifacts, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment["MLFLOW_BACKEND_STORE_URI"] = uri  # its password would be in the list of processes
+    command = [sys.executable, "-m", "mlflow", "server", "--default-artifact-root", artifacts, "--host", "127.0.0.1",
+               "--port", str(port), "--workers", "1"]
     asked = threading.Event()  # an exception could be raised inside a callback of a library, and be lost there
 
     def ask(number: int, frame: Any) -> None:

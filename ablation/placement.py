@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablation.errors import PlanError
+from ablation.store import TrialState
 from ablation.trial import canonical
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Placement:
             if unmeasured:  # the other cards need not wait for the measurement
                 others = [trial for trial in left if trial not in unmeasured]
                 chosen = (unmeasured + others[:max(0, int(self.machines.gpus) - len(unmeasured))])[:WAVE_TRIALS]
-                shares = {}
+                shares = dict.fromkeys(shares, 1.0)
         whole = 1.0 if self.machines.gpus else 0.0
         wanted = self.resources.gpus_per_worker
         gpus = [shares.get(kind(trial), whole) if wanted == "auto" else float(wanted) for trial in chosen]
@@ -92,10 +93,13 @@ class Placement:
         """Share of a card by kind of trial, from the largest peak of those that have finished on a GPU."""
         peaks: dict[str, float] = {}
         for trial in trials:
-            result = self.study.read_result(trial.key) or {}
+            status, result = self.study.read_outcome(trial.key)
+            if status.state is TrialState.FAILED:  # a kind that never ends must not be measured for ever
+                peaks.setdefault(kind(trial), float("inf"))
             if str(result.get("provenance", {}).get("device", "")).startswith("cuda"):
                 peak = result["metrics"].get("memory/peak_mb", float("inf"))
-                peaks[kind(trial)] = max(peak, peaks.get(kind(trial), 0.0))
+                known = peaks.get(kind(trial), 0.0)
+                peaks[kind(trial)] = max(peak, 0.0 if known == float("inf") else known)
         return {name: share(peak, self.machines.card_mb or 0.0) for name, peak in peaks.items()}
 
     def _cpus(self, num_trials: int, gpus: float) -> int:

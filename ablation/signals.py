@@ -11,14 +11,23 @@ from typing import Any
 
 
 @contextmanager
-def on_signal(handle: Callable[[int, Any], None], number: int = signal.SIGTERM) -> Iterator[None]:
-    """Handle a signal (default SIGTERM) this way; outside the main thread, where Python cannot, leave it."""
+def on_signal(handle: Callable[[int, Any], Any], number: int = signal.SIGTERM) -> Iterator[list[int]]:
+    """Handle a signal (default SIGTERM) this way; outside the main thread, where Python cannot, leave it.
+
+    Yields a list that grows with each signal.
+    """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
-    before = signal.signal(number, handle)
+
+    def note_and_handle(number: int, frame: Any) -> None:
+        came.append(number)
+        handle(number, frame)
+
+    before = signal.signal(number, note_and_handle)
     try:
-        yield
+        yield came
     finally:
         signal.signal(number, before if before is not None else signal.SIG_DFL)
 

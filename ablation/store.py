@@ -154,7 +154,7 @@ class StudyStore:
 
     def update_state(self, key: str, **changes: Any) -> TrialStatus:
         """Change some fields of what was last written (PENDING when nothing was), and write it."""
-        status = dataclasses.replace(self._written_status(key), **changes)
+        status = dataclasses.replace(self.written_status(key), **changes)
         self.write_state(key, status)
         return status
 
@@ -185,8 +185,12 @@ class StudyStore:
         """As text: building paths would take half the time of reading 10,000 trials."""
         return f"{self._trials}/{key}/{name}"
 
-    def _written_status(self, key: str) -> TrialStatus:
-        record, damage = read_dict(self._file(key, "state.json"))
+    def written_status(self, key: str) -> TrialStatus:
+        """``state.json`` for whoever is about to write it: waits for a disk that is away instead of making one up."""
+        return self._written_status(key, patient=True)
+
+    def _written_status(self, key: str, patient: bool = False) -> TrialStatus:
+        record, damage = read_dict(self._file(key, "state.json"), patient)
         if not damage:
             try:
                 fields = {name: value for name, value in record.items() if name in _STATUS_FIELDS}
@@ -201,10 +205,14 @@ class StudyStore:
         path = self.trial_dir(key) / "history.jsonl"
         line = json.dumps(record, allow_nan=False) + "\n"
 
+        size: list[int] = []  # before the first attempt: a second one starts from there
+
         def append() -> None:
             with path.open("ab+") as handle:
+                size.append(handle.tell())
+                handle.truncate(size[0])
                 # What a killed writer left half-written stays one bad line of its own.
-                whole = not handle.tell() or _ends_with_newline(handle)
+                whole = not size[0] or _ends_with_newline(handle)
                 handle.write((line if whole else "\n" + line).encode())
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -247,32 +255,30 @@ class StudyStore:
         except OSError:
             return None
 
-    def request_stop(self, key: str) -> None:
-        """Ask whoever runs the trial to save and end after its present epoch."""
-        write_atomic(self.trial_dir(key) / STOP_FILE, "")
+    def request_stop(self, key: str | None = None) -> None:
+        """Ask whoever runs the trial to save and end after its present epoch; without a key, the whole study."""
+        write_atomic(self._stop_file(key), "")
 
-    def stop_requested(self, key: str) -> bool:
-        return os.path.exists(self._file(key, STOP_FILE))  # a disk that is away says no instead of raising
+    def stop_requested(self, key: str | None = None) -> bool:
+        return os.path.exists(self._stop_file(key))  # a disk that is away says no instead of raising
 
-    def clear_stop(self, key: str) -> None:
-        (self.trial_dir(key) / STOP_FILE).unlink(missing_ok=True)
-
-    def request_driver_stop(self) -> None:
-        """Ask whoever runs the study to end in order."""
-        write_atomic(self.path / STOP_FILE, "")
-
-    def driver_stop_requested(self) -> bool:
-        return os.path.exists(self.path / STOP_FILE)
-
-    def clear_driver_stop(self) -> None:
+    def clear_stop(self, key: str | None = None) -> None:
         with contextlib.suppress(OSError):
-            (self.path / STOP_FILE).unlink(missing_ok=True)
+            self._stop_file(key).unlink(missing_ok=True)
+
+    def _stop_file(self, key: str | None) -> Path:
+        return (self.path if key is None else self.trial_dir(key)) / STOP_FILE
 
     def reset(self, key: str) -> None:
-        """Make a trial PENDING again. History and checkpoints stay: the trainer decides where it continues."""
+        """Make a trial PENDING again. History and checkpoints stay: the trainer decides where it continues.
+
+        Attempts are counted on, so that a process that is left over from an earlier one stays shut out.
+        """
+        attempt = self.written_status(key).attempt
         with writing(self.trial_dir(key)):
-            for name in ("result.json", "error.txt", "state.json"):
+            for name in ("result.json", "error.txt"):
                 (self.trial_dir(key) / name).unlink(missing_ok=True)
+        self.write_state(key, TrialStatus(attempt=attempt))
 
 
 class Store:

@@ -47,6 +47,7 @@ class Mirror:
         self._runs: dict[str, str] = {}
         self._synced: dict[str, tuple[int, str]] = {}
         self._loads: dict[str, float] = {}
+        self._begun = 0.0
 
     def sync(self, keys: Iterable[str] | None = None) -> None:
         """Copy the named trials (default: all planned ones) as the store has them now. PENDING ones have no run."""
@@ -85,6 +86,7 @@ class Mirror:
         runs = client.search_runs([self._experiment], max_results=50_000)
         children = {run.data.tags[TRIAL]: run for run in runs if TRIAL in run.data.tags}
         self._runs = {key: run.info.run_id for key, run in children.items()}
+        self._synced = {}  # what a lost server had is gone
         for key, run in children.items():
             lines, _, ended = run.data.tags.get(COPIED, "").partition(" ")
             if ended:
@@ -93,6 +95,7 @@ class Mirror:
         tags = {KIND: self.study.name, STUDY: self.study.name}
         self._parent = parents[0] if parents else client.create_run(
             self._experiment, run_name=self.study.name, tags=tags).info.run_id
+        self._begun = client.get_run(self._parent).info.start_time / 1000
         client.update_run(self._parent, status="RUNNING")
         self._client = client
 
@@ -123,8 +126,8 @@ class Mirror:
         if history[seen:]:
             self._log(run, _points(history[seen:]))
         if ended_seen != ended:
-            self._close(key, run, status)
-            if status.finished:
+            self._close(key, run, status, again=bool(ended_seen))
+            if status.state is not TrialState.RUNNING:
                 self._client.set_tag(run, COPIED, f"{len(history)} {ended}")
         self._log_load(status)
         self._synced[key] = (len(history), ended)
@@ -135,9 +138,9 @@ class Mirror:
         if known and status.heartbeat and status.host and status.load and (
                 status.heartbeat > self._loads.get(status.host, 0.0)):
             self._loads[status.host] = status.heartbeat
-            begun = min(self._loads.values())
             self._log(self._parent, [(f"system/{status.host}/{name}", value, status.heartbeat,
-                                      int(status.heartbeat - begun)) for name, value in status.load.items()])
+                                      max(0, int(status.heartbeat - self._begun)))
+                                     for name, value in status.load.items()])
 
     def _create(self, key: str, record: dict[str, Any], status: TrialStatus) -> str:
         config = record.get("config", {})
@@ -159,15 +162,15 @@ class Mirror:
         self._client.log_inputs(run, datasets=[_dataset(config.get("data", {}), str(record.get("data_digest")))])
         return run
 
-    def _close(self, key: str, run: str, status: TrialStatus) -> None:
+    def _close(self, key: str, run: str, status: TrialStatus, again: bool) -> None:
         """State, result and files. A run that came back from the dead is RUNNING again."""
         self._client.set_tag(run, "state", str(status.state))
         for name, value in (("reason", status.reason), ("message", status.message), ("flags", ",".join(status.flags))):
-            if value:
-                self._client.set_tag(run, name, value[:5000])
+            if value or again:
+                self._client.set_tag(run, name, (value or "")[:5000])
         result = self.study.read_result(key)
         if status.state is TrialState.FINISHED and result:
-            moment = status.finished or time.time()
+            moment = status.finished or status.heartbeat or 0.0
             step = result["epochs"]
             self._log(run, [(name, value, moment, step) for name, value in result["metrics"].items()])
             for name, value in result["provenance"].items():

@@ -39,6 +39,7 @@ class Watch:
         self._lock = threading.Lock()
         self._pulses: dict[str, _Pulse] = {}
         self._closed = threading.Event()
+        self._stopping = False
         self._thread = threading.Thread(target=self._looking, name="watch", daemon=True)
 
     def __enter__(self) -> Watch:
@@ -76,8 +77,9 @@ class Watch:
 
     def _looking(self) -> None:
         while not self._closed.wait(HEARTBEAT_SECONDS):
-            if self._study.driver_stop_requested():
-                self._study.clear_driver_stop()
+            if not self._stopping and self._study.stop_requested():
+                self._stopping = True
+                self._study.clear_stop()
                 self._stop()
             try:
                 self.look(time.monotonic())

@@ -87,6 +87,13 @@ class Rank:
     def pulse(self) -> None:
         """Answers while the rank trains, unless its process hangs."""
 
+    def drop(self) -> None:
+        """End without saving: an epoch that could not be written down may not be in a checkpoint."""
+        if self.items is not None:
+            with contextlib.suppress(RuntimeError, StopIteration):
+                self.items.throw(RuntimeError("dropped"))  # type: ignore[attr-defined]
+        self.close()
+
     def close(self) -> None:
         """Leave nothing of the trial behind in this process."""
         if self.items is None:
@@ -140,15 +147,21 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         try:
             if StudyStore(self.job.study_dir).stop_requested(self.job.key):
                 return self._stop()
-            item = self._advance()
-        except (LostRank, StoreError):
+            return self._record(self._advance())
+        except (LostRank, StoreError) as error:
             self.broken = True
+            if isinstance(error, StoreError):
+                self.rank.drop()
+            if self.ledger is not None:
+                self.ledger.abandon()
             raise
         except Exception as error:
             self.broken = True
             assert self.ledger is not None
             self.ledger.fail(*describe(error, self.job))
             return self._outcome()
+
+    def _record(self, item: EpochReport | TrainResult | None) -> dict[str, Any]:
         assert self.ledger is not None
         if isinstance(item, EpochReport):
             self.ledger.report(item)
@@ -160,11 +173,13 @@ class Gang(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Also called when the study is interrupted: what is unfinished is saved and marked STOPPED."""
-        self.rank.close()
-        if self.ledger is not None:
-            self.ledger.stop()
-        for other in self.others:
-            ray.kill(other)
+        try:
+            self.rank.close()
+            if self.ledger is not None:
+                self.ledger.stop()
+        finally:
+            for other in self.others:
+                ray.kill(other)
 
     def _stop(self) -> dict[str, Any]:
         """A person has asked for it: save the epoch, and be ready for the next trial."""
@@ -188,7 +203,12 @@ class Gang(tune.Trainable):  # type: ignore[misc]
         except Exception:
             self._raise_what_happened_elsewhere(pending)
             raise
-        self._raise_what_happened_elsewhere(pending)
+        try:
+            self._raise_what_happened_elsewhere(pending)
+        except LostRank:
+            if isinstance(item, EpochReport) and self.ledger is not None:
+                self.ledger.report(item)  # this rank's checkpoint will hold the epoch: it must not go unsaid
+            raise
         return item
 
     def _open(self) -> None:
@@ -258,9 +278,21 @@ def card_mb() -> float | None:
     try:
         pynvml.nvmlInit()
         cards = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+        if any(_is_sliced(card) for card in cards):
+            return None
         return min(float(pynvml.nvmlDeviceGetMemoryInfo(card).total) / 2**20 for card in cards)
     except (pynvml.NVMLError, ValueError):
         return None
+
+
+def _is_sliced(card: Any) -> bool:
+    """MIG: what Ray counts as a GPU is then a slice, of a size that the card does not tell."""
+    import pynvml
+
+    try:
+        return bool(pynvml.nvmlDeviceGetMigMode(card)[0])
+    except pynvml.NVMLError:
+        return False
 
 
 def smallest_card_mb(patience: float = 60.0) -> float | None:

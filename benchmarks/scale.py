@@ -3,7 +3,7 @@
     python -m benchmarks.scale [50 250 2000 10000] [--no-mlflow]
 
 Per size, in a process of its own: seconds to plan, to run (Ray's start, pictures and report included) and per trial,
-peak memory of the driver, seconds of ``trials_dataframe()`` and of a study's status. Written to
+peak memory of the driver, seconds of ``trials_dataframe()`` and of a study's status. ``--write`` puts the table into
 docs/results/orchestration.md.
 """
 

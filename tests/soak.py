@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ablation.store import StudyStore, TrialState
 from tests.integration.drivers import drivers, processes_of
-from tests.integration.studies import environment, write_study
+from tests.integration.studies import environment, wait_for, write_study
 from tests.integration.undisturbed import assert_equal_to_undisturbed
 
 METHODS = ["simclr", "barlow_twins", "byol", "supervised"]
@@ -50,10 +50,12 @@ def soak(folder: Path, num_trials: int, seed: int) -> tuple[Counter[str], Counte
     study = StudyStore(folder / "studies" / "tiny")
     blows: Counter[str] = Counter()
     codes: Counter[int] = Counter()
-    with drivers(folder, ABLATION_HEARTBEAT_SECONDS="2") as start:
+    with drivers(folder, ABLATION_HEARTBEAT_SECONDS="4") as start:
         while 0 not in codes:
+            assert sum(codes.values()) < num_trials, "the drivers come to no end"
             log = (folder / "log.txt").open("a")
             driver = start(file, stdout=log)
+            wait_for(lambda driver=driver: driver.poll() is not None or study.lock_holder())  # it handles signals now
             while driver.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     driver.wait(chance.uniform(*PAUSE))

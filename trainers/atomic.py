@@ -17,6 +17,8 @@ AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOW
         errno.ECONNRESET, errno.EREMOTEIO}
 """What a network file system says while its server restarts. A full or read-only disk is not among them."""
 PATIENCE_SECONDS = 60.0
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
 
 
 def patiently(operate: Callable[[], T]) -> T:
@@ -60,7 +62,7 @@ def _replace_file(path: Path, write: Callable[[BinaryIO], object], sync: bool) -
         with os.fdopen(descriptor, "wb") as handle:
             write(handle)
             handle.flush()
-            os.fchmod(handle.fileno(), 0o644)
+            os.fchmod(handle.fileno(), 0o666 & ~_UMASK)  # mkstemp's own is 0600
             if sync:
                 os.fsync(handle.fileno())
         os.replace(name, path)

@@ -162,7 +162,7 @@ def test_a_study_is_handed_over_and_stopped_from_another_machine(cluster: Cluste
     assert study.lock_holder() is None
     [key] = study.planned_keys()
     assert study.read_state(key).state is TrialState.STOPPED
-    assert not study.driver_stop_requested()
+    assert not study.stop_requested()
 
 
 def test_a_study_is_not_handed_over_without_the_token(cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ from tests.integration.drivers import drivers
 from tests.integration.studies import ablation, command, environment, wait_for, write_study
 from tests.integration.test_pages import free_port
 
-EPOCHS = 40
+EPOCHS = 60
 
 
 @contextmanager

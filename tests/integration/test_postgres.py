@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from ablation.ledger import Ledger
@@ -30,13 +30,13 @@ def planned(store: Store, driver: int) -> StudyStore:
     return study
 
 
-def drive(root: Path, driver: int, tracking: str, warnings: Queue[str], start: Event) -> None:
+def drive(root: Path, driver: int, tracking: str, warnings: Queue[str], start: Barrier) -> None:
     """One process: a trial that reports every few milliseconds beside the thread that copies it."""
     from mlflow import MlflowClient
 
     assert MlflowClient  # imported before the race
     store = Store(root)
-    start.wait()
+    start.wait(60)
     mirror = BackgroundMirror(Mirror(store, store.study(f"team{driver}"), tracking), warnings.put, period=0.05)
     ledger = Ledger(store.study(f"team{driver}"), KEY, EPOCHS)
     for epoch in range(1, EPOCHS + 1):
@@ -51,15 +51,13 @@ def test_eight_trials_log_at_once_and_no_value_is_lost(tmp_path: Path) -> None:
     store = Store(tmp_path / "studies")
     studies = [planned(store, driver) for driver in range(DRIVERS)]
     context = multiprocessing.get_context("spawn")
-    warnings, start = context.Queue(), context.Event()
+    warnings, start = context.Queue(), context.Barrier(DRIVERS)  # they find an empty database together
     with running_postgres(tmp_path) as uri:
         tracking = uri.replace("postgresql://", "postgresql+psycopg2://")
-        drivers = [context.Process(target=drive, args=(store.root, driver, tracking, warnings, start))
+        drivers = [context.Process(target=drive, args=(store.root, driver, tracking, warnings, start), daemon=True)
                    for driver in range(DRIVERS)]
         for process in drivers:
             process.start()
-        time.sleep(10)  # all have imported MLflow: they find an empty database together
-        start.set()
         for process in drivers:
             process.join(timeout=120)
         assert [process.exitcode for process in drivers] == [0] * DRIVERS

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import ablation as package
-from tests.integration.studies import ablation, write_study
+from tests.integration.studies import ablation, environment, write_study
+from tests.integration.undisturbed import train_here
 from trainers.names import METHOD_NAMES
 
 
@@ -17,10 +18,10 @@ def test_every_method_trains_with_two_processes(tmp_path: Path) -> None:
     frame = package.load_study("tiny", store=tmp_path / "studies").trials_dataframe()
     assert sorted(frame["method"]) == sorted(METHOD_NAMES)
     assert (frame["provenance.num_workers"] == 2).all()
-    alone = ablation(tmp_path, "run", path, "name=alone", "grid.method=[barlow_twins]", "resources.num_workers=1")
-    assert alone.returncode == 0, alone.stderr
-    single = package.load_study("alone", store=tmp_path / "studies").trials_dataframe()
+    alone = package.StudySpec.load(str(path), ["grid.method=[barlow_twins]", "resources.num_workers=1"])
+    [trial] = package.plan(alone, store=tmp_path / "alone").trials
     joint = frame[frame["method"] == "barlow_twins"]
-    assert joint["key"].item() == single["key"].item()  # the number of ranks is no part of what a trial is
-    difference = abs(joint["metrics.train/loss"].item() / single["metrics.train/loss"].item() - 1)
+    assert joint["key"].item() == trial.key  # the number of ranks is no part of what a trial is
+    _, single = train_here(trial, Path(environment(tmp_path)["ABLATION_CACHE"]), tmp_path / "alone")
+    difference = abs(joint["metrics.train/loss"].item() / single.metrics["train/loss"] - 1)
     assert difference < 0.02  # bf16 on processors that have it

@@ -22,7 +22,7 @@ def slow_or_away(call):
         if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(store):
             if path_exists(away):
                 raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-            time.sleep(0.02)
+            time.sleep(0.01)
         return call(path, *arguments, **options)
     return wrapped
 
@@ -35,7 +35,7 @@ builtins.open = io.open = slow_or_away(io.open)
 def test_a_slow_disk_that_is_away_for_seconds_costs_nothing_but_time(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BAD_DISK)
-    path = write_study(tmp_path, epochs=40)
+    path = write_study(tmp_path, epochs=20)
     study = StudyStore(tmp_path / "studies" / "tiny")
     away = tmp_path / "away"
     with drivers(tmp_path, BAD_DISK_STORE=str(study.path / "trials"), BAD_DISK_AWAY=str(away),
