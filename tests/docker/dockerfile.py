@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,32 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE_PATHS = re.compile(r"(?<![\w./-])/(?=(?:opt|build|studies|cache|data|home/ablation|usr/local)\b)")
 NEEDS_A_CONTAINER = ("groupadd", "useradd")
 # Byte-compiling takes minutes here, and what uv has downloaded once need not come again.
-FASTER = {"UV_COMPILE_BYTECODE": "0", "UV_NO_CACHE": "0", "UV_LINK_MODE": "hardlink"}
+FASTER = {"UV_COMPILE_BYTECODE": "0", "UV_LINK_MODE": "hardlink"}
+UMASK = 0o022  # an engine's, whatever the caller's is
+
+
+def callers_configuration() -> dict[str, str]:
+    """Where pip and uv look for packages on this machine: the steps have a HOME of their own, in the image."""
+    kept = {key: value for key, value in os.environ.items()
+            if key.lower().startswith(("pip_", "uv_", "ssl_", "http", "no_proxy", "all_proxy", "netrc"))
+            or key in ("XDG_CONFIG_HOME", "XDG_CONFIG_DIRS")}
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    for name, places in (("UV_CONFIG_FILE", (settings / "uv" / "uv.toml",)),
+                         ("PIP_CONFIG_FILE", (settings / "pip" / "pip.conf", Path.home() / ".pip" / "pip.conf")),
+                         ("NETRC", (Path.home() / ".netrc",))):
+        for place in places:
+            if place.is_file():
+                kept.setdefault(name, str(place))
+    return kept | {"UV_CACHE_DIR": str(uv_cache())}
+
+
+def uv_cache() -> Path:
+    """The folder that uv would take for the caller."""
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "uv" / "uv.toml"
+    settings = Path(os.environ.get("UV_CONFIG_FILE") or settings)
+    written = tomllib.loads(settings.read_text()).get("cache-dir") if settings.is_file() else None
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
+    return Path(os.environ.get("UV_CACHE_DIR") or written or default).expanduser()
 
 
 @dataclass(frozen=True)
@@ -109,8 +135,7 @@ class Image:
             return
         stage = next(stage for stage in self.stages if stage.name == name)
         names = {stage.name for stage in self.stages}
-        needed = {stage.base} | {word.split("=")[1] for step in stage.steps if step.kind == "COPY"
-                                 for word in step.words() if word.startswith("--from=")}
+        needed = {stage.base} | {copy_options(step)[0].get("from", "") for step in stage.steps if step.kind == "COPY"}
         for other in sorted(needed & names):
             if not (self.done / other).exists():
                 self.build(other)
@@ -118,7 +143,8 @@ class Image:
         if stage.base in names:
             _copy(self.done / stage.base, self.root)
         else:
-            subprocess.run([sys.executable, "-m", "venv", str(self.root / "usr" / "local")], check=True, timeout=120)
+            subprocess.run([sys.executable, "-m", "venv", str(self.root / "usr" / "local")], check=True, timeout=120,
+                           umask=UMASK)
         before = setting(self.stages, stage.base, "WORKDIR") if stage.base in names else None
         place = before or "/"
         for number, step in enumerate(stage.steps):
@@ -142,12 +168,10 @@ class Image:
 
     def environment(self, stages: list[Stage], name: str) -> dict[str, str]:
         """As in a container of the stage. Of this machine only what reaches the package index is handed on."""
-        kept = {key: value for key, value in os.environ.items()
-                if key.lower().startswith(("pip_", "uv_", "ssl_", "http", "no_proxy"))}
         base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.path("/home/ablation")), "LANG": "C.UTF-8"}
         image = {key: self.rewrite(value) for key, value in (base | environment(stages, name)).items()}
-        cache = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
-        return kept | image | FASTER | {"UV_CACHE_DIR": cache}
+        image.pop("UV_NO_CACHE", None)  # whether to keep downloads is for this machine to say
+        return callers_configuration() | image | FASTER
 
     def run(self, name: str, arguments: list[str], timeout: float = 60,
             **more: str) -> subprocess.CompletedProcess[str]:
@@ -157,7 +181,7 @@ class Image:
         found = shutil.which(arguments[0], path=environment["PATH"])
         assert found, f"{arguments[0]} is not in the image's PATH"
         return subprocess.run([found, *arguments[1:]], cwd=place, capture_output=True, text=True, timeout=timeout,
-                              env=environment)
+                              env=environment, umask=UMASK)
 
     def _run_step(self, step: Step, place: str, stages: list[Stage]) -> None:
         for command in re.split(r"\s*&&\s*", step.text):
@@ -166,15 +190,13 @@ class Image:
             if os.getuid() != 0:
                 command = re.sub(r"--(owner|group)=\d+ ", "", command)
             done = subprocess.run(["sh", "-euc", self.rewrite(command)], cwd=self.path(place), capture_output=True,
-                                  text=True, timeout=600, env=self.environment(stages, stages[-1].name))
+                                  text=True, timeout=600, env=self.environment(stages, stages[-1].name),
+                                  umask=UMASK)
             assert done.returncode == 0, f"RUN {command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
     def _copy_step(self, step: Step, place: str) -> None:
-        words = step.words()
-        source = ROOT
-        if words[0].startswith("--from="):
-            source = self.done / words.pop(0).split("=")[1]
-        *names, target = words
+        options, (*names, target) = copy_options(step)
+        source = self.done / options["from"] if "from" in options else ROOT
         goal = self.path(target if target.startswith("/") else f"{place}/{target}")
         for name in names:
             assert source is not ROOT or in_context(name), f"{name} is kept out by .dockerignore"
@@ -182,12 +204,39 @@ class Image:
             assert here.exists(), f"COPY {name}: not there"
             end = goal / here.name if target.endswith("/") else goal
             end.parent.mkdir(parents=True, exist_ok=True)
-            _copy(here, end)
+            # Never a second name of a file of the repository, nor of one whose mode is about to change.
+            _copy(here, end, link=source is not ROOT and "chmod" not in options)
+            if "chmod" in options:
+                for path in (end, *end.rglob("*")):
+                    if not path.is_symlink():
+                        path.chmod(int(options["chmod"], 8))
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Hard links, as the environments are gigabytes; nothing writes into a file that is there."""
+def copy_options(step: Step) -> tuple[dict[str, str], list[str]]:
+    """``--from=STAGE`` and ``--chmod=OCTAL``, and what follows. Raises ``ValueError`` at any other option."""
+    words, options = step.words(), {}
+    while words[0].startswith("--"):
+        match = re.fullmatch(r"--(?:(from)=([a-z-]+)|(chmod)=(0?[0-7]{3}))", words.pop(0))
+        if match is None:
+            raise ValueError(f"not understood: COPY {step.text}")
+        options[match[1] or match[3]] = match[2] or match[4]
+    return options, words
+
+
+def _copy(source: Path, target: Path, link: bool = True) -> None:
+    function = link_or_copy if link else shutil.copy2
     if source.is_dir():
-        shutil.copytree(source, target, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
+        shutil.copytree(source, target, symlinks=True, copy_function=function, dirs_exist_ok=True)
     else:
+        target.unlink(missing_ok=True)
+        function(source, target)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """A hard link, as the environments are gigabytes; a copy between file systems and where links are forbidden. What
+    lies at ``target`` may have other names: it is replaced, never written into."""
+    try:
+        os.link(source, target)
+    except OSError:
+        Path(target).unlink(missing_ok=True)
         shutil.copy2(source, target)

@@ -92,8 +92,11 @@ def test_only_loopback_can_reach_it() -> None:
         assert "network_mode" not in service
         assert not service.get("privileged")
     assert COMPOSE["networks"]["storage"]["internal"] is True
-    # Whoever can run code on Ray reaches neither the database nor the artifacts except through MLflow's passwords.
-    assert SERVICES["ray-worker"]["networks"] == ["cluster"]
+    # Whoever has Ray's token runs code on its nodes, the driver's too: none of them reaches the database or the
+    # artifacts but through MLflow, and only the driver holds a password for that.
+    assert SERVICES["ray-head"]["networks"] == SERVICES["ray-worker"]["networks"] == ["cluster"]
+    assert "storage" not in SERVICES["driver"]["networks"]
+    assert {name for name, service in SERVICES.items() if "mlflow_credentials" in secret_names(service)} == {"driver"}
     for name in OURS:
         assert SERVICES[name]["cap_drop"] == ["ALL"], name
         assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"], name
@@ -192,6 +195,27 @@ def test_gpu_overlay_reserves_gpus_for_the_workers_only() -> None:
     (device,) = both["ray-worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     assert not [name for name, service in both.items() if "deploy" in service and name != "ray-worker"]
+    assert both["ray-worker"]["scale"] == 1
+
+
+def test_settings_are_in_files_that_every_command_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`up --scale` would be forgotten by the next command; what the shell holds, by the next shell."""
+    monkeypatch.setenv("ABLATION_WORKERS", "3")
+    monkeypatch.setenv("ABLATION_WORKER_CPUS", "4")
+    monkeypatch.setenv("ABLATION_DATA", "/pictures")
+    worker = load()["services"]["ray-worker"]
+    assert (worker["scale"], worker["cpus"]) == (3, 4)
+    assert "--num-cpus=4" in worker["command"]
+    assert "/pictures:/data:ro" in worker["volumes"]
+    text = (DOCKER / ".env.example").read_text()
+    example = dict(re.findall(r"^#(\w+)=(.+)$", text, flags=re.MULTILINE))
+    used = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", (DOCKER / "compose.yaml").read_text()))
+    assert set(used) | {"COMPOSE_FILE"} == set(example)
+    assert {name: example[name] for name in ("ABLATION_WORKERS", "ABLATION_WORKER_CPUS")} == {
+        name: used[name] for name in ("ABLATION_WORKERS", "ABLATION_WORKER_CPUS")}
+    assert example["ABLATION_DATA"].startswith("/")
+    assert all((DOCKER / name).is_file() for name in example["COMPOSE_FILE"].split(":"))
+    assert not [line for line in text.splitlines() if line and not line.startswith("#")], "as it is, it changes nothing"
 
 
 def make_secrets(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -260,12 +284,13 @@ def test_the_pages_show_commands_that_exist(page: str) -> None:
         assert all((ROOT / file).is_file() for file in files)
         rest = words[2 + 2 * len(files):]
         assert rest[0] in {"up", "run", "ps", "logs", "down", "cp", "exec"}, rest
-        if rest[0] == "run" and "driver" in rest:
-            name, *arguments = rest[rest.index("driver") + 1:]
+        assert "--scale" not in rest
+        if rest[0] == "run":
+            assert rest[1:4] == ["--rm", "--no-deps", "driver"], "no other service is touched"
+            name, *arguments = rest[4:]
             known[name].make_context(name, list(arguments))
-        for word in rest[1:]:
-            if word.startswith("ray-worker="):
-                assert word.split("=")[1].isdigit()
+    for shown in re.findall(r"(?<!docker )\brun --rm [^\n`]*", (ROOT / page).read_text()):
+        assert shown.startswith("run --rm --no-deps driver "), shown
 
 
 def test_the_tests_use_the_python_that_has_ray() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
+import os
 import re
 import stat
 import subprocess
@@ -10,7 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.dockerfile import ROOT, Image, chain, environment, in_context, read_dockerfile, setting
+from tests.docker.dockerfile import (
+    ROOT,
+    Image,
+    Step,
+    callers_configuration,
+    chain,
+    copy_options,
+    environment,
+    in_context,
+    link_or_copy,
+    read_dockerfile,
+    setting,
+    uv_cache,
+)
 
 STAGES = read_dockerfile((ROOT / "docker" / "Dockerfile").read_text())
 TARGETS = ("driver", "worker", "mlflow")
@@ -67,15 +82,16 @@ def test_nothing_is_installed_without_a_hash() -> None:
 
 def test_no_secret_can_reach_an_image(tmp_path: Path) -> None:
     for path in ("docker/secrets/ray_token", "docker/data/picture.png", "studies/s/study.yaml", ".git/config",
-                 ".venv/x", ".env", "ablation/__pycache__/cli.pyc", "mlflow.db", "tests/docker/conftest.py"):
+                 ".venv/x", ".env", "docker/.env", "ablation/__pycache__/cli.pyc", "mlflow.db",
+                 "tests/docker/conftest.py"):
         assert not in_context(path), path
     assert in_context("ablation/analysis/tables.py")
     values = [value for target in TARGETS for value in environment(STAGES, target)]
     assert not [name for name in values if re.search("PASSWORD|SECRET|TOKEN|KEY", name)]
-    ignored = subprocess.run(["git", "check-ignore", "docker/secrets/ray_token", "docker/data/a.png"], cwd=ROOT,
-                             capture_output=True, text=True)
+    ignored = subprocess.run(["git", "check-ignore", "docker/secrets/ray_token", "docker/data/a.png", "docker/.env"],
+                             cwd=ROOT, capture_output=True, text=True)
     assert ignored.returncode in (0, 128)  # 128: not a git clone
-    assert ignored.returncode == 128 or len(ignored.stdout.split()) == 2
+    assert ignored.returncode == 128 or len(ignored.stdout.split()) == 3
 
 
 def test_a_mistake_in_a_dockerfile_is_found() -> None:
@@ -85,6 +101,62 @@ def test_a_mistake_in_a_dockerfile_is_found() -> None:
         read_dockerfile("FROM python:latest\n")
     with pytest.raises(ValueError, match="not understood: RUNN"):
         read_dockerfile("FROM a AS b\nRUNN true\n")
+    for option in ("--chown=1:1", "--chmod=u+x", "--link"):
+        with pytest.raises(ValueError, match="not understood: COPY"):
+            copy_options(Step("COPY", f"{option} a b"))
+
+
+def test_copies_between_file_systems_and_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("new")
+    link_or_copy(source, target)
+    assert target.samefile(source)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    other = tmp_path / "other"
+    os.link(source, other)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refuse)
+        link_or_copy(source, target)
+    assert target.read_text() == "new"
+    assert not target.samefile(source)
+    assert other.stat().st_nlink == 2  # what lay there was replaced, its other names left alone
+    assert copy_options(Step("COPY", "--from=a --chmod=0755 x y")) == ({"from": "a", "chmod": "0755"}, ["x", "y"])
+
+
+def test_the_callers_package_index_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UV_CONFIG_FILE", "PIP_CONFIG_FILE", "UV_CACHE_DIR", "XDG_CACHE_HOME", "NETRC", "UV_NO_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("uv/uv.toml", "pip/pip.conf"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("UV_INDEX_URL", "https://index.example/simple")
+    found = callers_configuration()
+    assert found["UV_CONFIG_FILE"] == str(tmp_path / "uv" / "uv.toml")
+    assert found["PIP_CONFIG_FILE"] == str(tmp_path / "pip" / "pip.conf")
+    assert (found["XDG_CONFIG_HOME"], found["UV_INDEX_URL"]) == (str(tmp_path), "https://index.example/simple")
+    assert uv_cache() == Path.home() / ".cache" / "uv"
+    (tmp_path / "uv" / "uv.toml").write_text('cache-dir = "/elsewhere"')
+    assert uv_cache() == Path("/elsewhere")
+    monkeypatch.setenv("UV_CACHE_DIR", "/here")
+    assert uv_cache() == Path("/here")
+    (tmp_path / "image").mkdir()
+    image = Image(tmp_path / "image")
+    assert "UV_NO_CACHE" not in image.environment(STAGES, "builder")
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    assert image.environment(STAGES, "builder")["UV_NO_CACHE"] == "1"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_scripts_can_be_run_whatever_the_clones_modes_are(target: str) -> None:
+    steps = [step for stage in chain(STAGES, target) for step in stage.steps if step.kind == "COPY"]
+    scripts = [step for step in steps if "docker/" in step.text]
+    assert scripts
+    assert all(copy_options(step)[0] == {"chmod": "0755"} for step in scripts)
+    assert all(copy_options(step)[0].keys() == {"from"} for step in steps if step not in scripts)
 
 
 @pytest.mark.parametrize("target", ["worker", "driver"])
@@ -139,10 +211,16 @@ def json_words(target: str, kind: str) -> list[str]:
 
 
 def readable(folder: Path) -> None:
-    """User 10001 owns nothing in it: everybody must be able to read, nobody to write."""
+    """User 10001 owns nothing in it: everybody must be able to read, nobody to write. Where the caller keeps files from
+    others, so does the caller's uv cache, from which those of the dependencies come: then ours alone tell."""
+    os.umask(callers := os.umask(0o077))
+    ours = [folder / "bin", *(path for name in ("ablation", "trainers", "search_spaces")
+                              for path in folder.glob(f"lib/python*/site-packages/{name}"))]
+    assert len(ours) == 4
     for path in folder.rglob("*"):
         mode = path.lstat().st_mode
-        if not stat.S_ISLNK(mode):
+        cached = callers & stat.S_IROTH and stat.S_ISREG(mode) and not any(path.is_relative_to(one) for one in ours)
+        if not stat.S_ISLNK(mode) and not cached:
             assert mode & stat.S_IROTH, path
             assert not stat.S_ISDIR(mode) or mode & stat.S_IXOTH, path
             assert not mode & stat.S_IWOTH, path

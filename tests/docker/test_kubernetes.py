@@ -134,6 +134,21 @@ def test_the_job_is_the_cluster_that_was_meant() -> None:
         assert "nvidia.com/gpu" not in container["resources"]["limits"]
 
 
+def test_the_overlay_without_gpus_fits_one_small_node() -> None:
+    """What docs/deployment.md says; kind's own storage class has no ReadWriteMany."""
+    made = kustomize(KUBERAY / "overlays" / "cpu")
+    (claim,) = [document for document in made if document["kind"] == "PersistentVolumeClaim"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert [document["spec"]["accessModes"] for document in base() if document["kind"] == "PersistentVolumeClaim"] == [
+        ["ReadWriteMany"]]
+    cluster = job(made)["spec"]["rayClusterSpec"]
+    groups = [(1, cluster["headGroupSpec"]), *((group["replicas"], group) for group in cluster["workerGroupSpecs"])]
+    requests = [(count, group["template"]["spec"]["containers"][0]["resources"]["requests"]) for count, group in groups]
+    assert sum(count * int(request["cpu"]) for count, request in requests) == 5
+    assert sum(count * int(request["memory"].removesuffix("Gi")) for count, request in requests) == 12
+    assert "5 CPUs and 12 GiB" in (ROOT / "docs" / "deployment.md").read_text()
+
+
 def test_pods_run_as_the_images_user_and_share_the_store() -> None:
     user, group = str(setting(STAGES, "driver", "USER")).split(":")
     claims = {document["metadata"]["name"] for document in base() if document["kind"] == "PersistentVolumeClaim"}
@@ -186,11 +201,15 @@ def test_ray_up_is_accepted_by_ray() -> None:
 
         start.make_context("start", line.split("ray start ")[1].split())
     assert "docker/secrets" in config["rsync_exclude"]
+    # It comes with mode 0444, which is for Compose.
+    assert config["setup_commands"][0] == "chmod 700 ~/.ray && chmod 600 ~/.ray/auth_token"
+    for line in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"], text.split("ablation='")[1]):
+        assert "ray stop" in line or {"RAY_AUTH_MODE=token", "ABLATION_CACHE=/shared/cache"} <= set(line.split()), line
     with pytest.raises(Exception, match="setup_comands"):
         ray_up(text.replace("setup_commands", "setup_comands"))
 
 
 def test_no_machine_of_ours_is_named() -> None:
     for path in (ROOT / "docker").rglob("*"):
-        if path.is_file() and "secrets" not in path.parts and "data" not in path.parts:
+        if path.is_file() and not {"secrets", "data", ".env"} & set(path.parts):
             assert not re.search(r"/(root|work|tmp)/|192\.0\.2", path.read_text()), path

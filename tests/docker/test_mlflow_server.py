@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -122,7 +123,7 @@ def test_who_may_come_in(server: Server) -> None:
 
 
 def test_users_live_in_the_database(image: Image, server: Server) -> None:
-    assert query(server.database, "SELECT username, is_admin FROM users") == [("admin", True)]
+    assert query(server.database, "SELECT username, is_admin FROM users WHERE is_admin") == [("admin", True)]
     assert not list(image.path("/home/ablation").glob("*.db"))
 
 
@@ -153,24 +154,53 @@ def test_a_study_reaches_it_with_the_drivers_credentials(server: Server, tmp_pat
     assert back.stdout.strip() == "simclr", back.stderr[-2000:]
 
 
-def test_no_password_is_shown(server: Server) -> None:
+def test_a_user_of_its_own_is_enough_for_the_driver(server: Server, tmp_path: Path) -> None:
+    """As docs/deployment.md says: made by the administrator on MLflow's page, and no administrator itself."""
+    admin = server.secret("mlflow_admin_password")
+    status, page = server.get("/signup", admin)
+    assert status == 200
+    assert "/api/2.0/mlflow/users/create" in page
+    request = urllib.request.Request(f"{server.uri}/api/2.0/mlflow/users/create", method="POST", data=json.dumps(
+        {"username": "driver", "password": "a password of its own"}).encode())
+    request.add_header("Content-Type", "application/json")
+    request.add_header("Authorization", "Basic " + base64.b64encode(f"admin:{admin}".encode()).decode())
+    with urllib.request.urlopen(request, timeout=20) as reply:
+        assert reply.status == 200
+    write_study(tmp_path / "studies" / "own", methods=["simclr"], backbones=["resnet18"], imbalance=[0.05], seeds=[0])
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    driver = load()["services"]["driver"]["environment"]
+    environment |= {name: value for name, value in driver.items() if "MULTIPART" in name}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        server.secret("mlflow_credentials").replace("= admin", "= driver").replace(admin, "a password of its own"))
+    done = subprocess.run([sys.executable, "-m", "ablation.cli", "sync", "own", "--store", str(tmp_path / "studies"),
+                           "--tracking-uri", server.uri], env=environment, cwd=tmp_path, capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert dict(query(server.database, "SELECT username, is_admin FROM users")) == {"admin": True, "driver": False}
+    runs = ("SELECT count(*) FROM runs JOIN experiments ON runs.experiment_id = experiments.experiment_id "
+            "WHERE experiments.name = 'own'")
+    assert query(server.database, runs)[0][0] == 2
+
+
+def test_no_password_is_shown(image: Image, server: Server) -> None:
     """Neither in the list of processes nor in the log, nor in what S3 is sent."""
     hidden = [server.secret(name) for name in ("postgres_password", "mlflow_admin_password", "mlflow_secret_key",
                                                "s3_secret_key")]
-    lines = [path.read_bytes().replace(b"\0", b" ").decode(errors="replace") for path in processes()]
-    assert any("mlflow" in line for line in lines)
+    lines = [line.replace(b"\0", b" ").decode(errors="replace") for line in processes()]
+    assert [line for line in lines if f"{image.root}/" in line and "mlflow server " in line], "this very server's"
     text = "\n".join(lines) + (server.secrets.parent / "mlflow.log").read_text() + "\n".join(server.s3.requests)
     assert not [secret for secret in hidden if secret in text]
 
 
-def processes() -> list[Path]:
+def processes() -> list[bytes]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            path.read_bytes()
-        except OSError:
+            found.append(path.read_bytes())
+        except OSError:  # it has ended since
             continue
-        found.append(path)
     return found
 
 
