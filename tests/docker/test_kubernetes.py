@@ -203,7 +203,7 @@ def test_ray_up_is_accepted_by_ray() -> None:
     assert "docker/secrets" in config["rsync_exclude"]
     # It comes with mode 0444, which is for Compose.
     assert config["setup_commands"][0] == "chmod 700 ~/.ray && chmod 600 ~/.ray/auth_token"
-    for line in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"], text.split("ablation='")[1]):
+    for line in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"], text.split("run='")[1]):
         assert "ray stop" in line or {"RAY_AUTH_MODE=token", "ABLATION_CACHE=/shared/cache"} <= set(line.split()), line
     with pytest.raises(Exception, match="setup_comands"):
         ray_up(text.replace("setup_commands", "setup_comands"))
