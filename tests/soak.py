@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from ablation.store import StudyStore, TrialState
-from tests.integration.drivers import drivers, processes_of
+from tests.integration.drivers import drivers
 from tests.integration.studies import environment, wait_for, write_study
 from tests.integration.undisturbed import assert_equal_to_undisturbed
 
@@ -30,14 +30,18 @@ PAUSE = (5.0, 15.0)
 """Seconds between two blows; a new process takes about six to import what it needs."""
 
 
-def strike(blow: str, driver: subprocess.Popen[str], folder: Path, chance: random.Random) -> bool:
+def strike(blow: str, driver: subprocess.Popen[str], study: StudyStore, chance: random.Random) -> bool:
     """False when there was nobody to strike."""
     if blow in ("kill -9 a trial", "stop a trial"):
-        trials = sorted(processes_of(folder, "ray::Gang"))
-        if trials:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(trials), signal.SIGKILL if blow.startswith("kill") else signal.SIGSTOP)
-        return bool(trials)
+        running = [status.pid for status in map(study.read_state, study.planned_keys())
+                   if status.state is TrialState.RUNNING and status.pid is not None]
+        if not running or driver.poll() is not None:
+            return False
+        try:
+            os.kill(chance.choice(running), signal.SIGKILL if blow.startswith("kill") else signal.SIGSTOP)
+        except ProcessLookupError:
+            return False
+        return True
     number = {"kill -9 the driver": signal.SIGKILL, "Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}[blow]
     driver.send_signal(number)
     return True
@@ -61,7 +65,7 @@ def soak(folder: Path, num_trials: int, seed: int) -> tuple[Counter[str], Counte
                     driver.wait(chance.uniform(*PAUSE))
                     break
                 blow = chance.choices(list(BLOWS), list(BLOWS.values()))[0]
-                blows[blow] += strike(blow, driver, folder, chance)
+                blows[blow] += strike(blow, driver, study, chance)
                 done = sum(study.read_state(key).state is TrialState.FINISHED for key in study.planned_keys())
                 print(f"{time.strftime('%H:%M:%S')} {done}/{num_trials} finished, {blow}", flush=True)
             log.close()
