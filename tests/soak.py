@@ -3,7 +3,7 @@
     make soak          # python -m tests.soak --trials 200 --seed 0
 
 Starts the driver again whenever it has ended, until it ends with exit code 0. Then every planned trial must be
-FINISHED, with the numbers of an undisturbed run to the last bit, one MLflow run each, and no half-written file.
+FINISHED, with the numbers of an undisturbed run to the last bit, and have one MLflow run each.
 """
 
 from __future__ import annotations

@@ -38,4 +38,3 @@ def assert_equal_to_undisturbed(study_file: Path, study: StudyStore, cache: Path
         result = study.read_result(trial.key)
         assert result is not None
         assert numbers(result["metrics"]) == numbers(expected.metrics)
-    assert [path for path in study.path.rglob(".tmp-*") if path.is_file()] == []
