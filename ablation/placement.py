@@ -83,7 +83,7 @@ class Placement:
             if unmeasured:  # the other cards need not wait for the measurement
                 others = [trial for trial in left if trial not in unmeasured]
                 chosen = (unmeasured + others[:max(0, int(self.machines.gpus) - len(unmeasured))])[:WAVE_TRIALS]
-                shares = dict.fromkeys(shares, 1.0)
+                shares = {}
         whole = 1.0 if self.machines.gpus else 0.0
         wanted = self.resources.gpus_per_worker
         gpus = [shares.get(kind(trial), whole) if wanted == "auto" else float(wanted) for trial in chosen]
