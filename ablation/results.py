@@ -82,7 +82,8 @@ class StudyResults:
         row |= {name: planned.get(name, subset.get(name)) for name in ("num_defects", "num_normals")}
         params = {name: value for name, value in config.items() if name not in _CELL}
         row |= _flat(params, "params.")
-        row |= {f"metrics.{name}": value for name, value in (result.get("metrics") or {}).items()}
+        numbers = (result.get("metrics") or {}) | (result.get("further") or {})
+        row |= {f"metrics.{name}": value for name, value in numbers.items()}
         return row | _flat(result.get("provenance") or {}, "provenance.")
 
     def history(self, keys: Iterable[str] | str | None = None) -> pd.DataFrame:

@@ -22,14 +22,13 @@ from ablation.errors import ServiceUnavailable
 from ablation.mlflow_server import DEFAULTS, default_uri, first_opening, redact
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
+from trainers.evaluation.catalogue import IN_STORE_ONLY
 
 STATUS = {TrialState.FINISHED: "FINISHED", TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED",
           TrialState.STALE: "KILLED", TrialState.RUNNING: "RUNNING"}
 KIND, TRIAL, STUDY, PARENT = "ablation.study", "ablation.trial", "study", "mlflow.parentRunId"
 COPIED = "ablation.copied"
 """What of a trial the run already has: a new driver need not copy thousands of finished trials again."""
-ONLY_IN_STORE = {"train/grad_norm"}
-"""At most 40 keys a run; with the sewer scores and the signs of collapse there would be 41."""
 BATCH, OPEN_ATTEMPTS = 1000, 4
 MAX_HOSTS = 9
 """With four numbers each they stay under 40 keys."""
@@ -172,7 +171,8 @@ class Mirror:
         if status.state is TrialState.FINISHED and result:
             moment = status.finished or status.heartbeat or 0.0
             step = result["epochs"]
-            self._log(run, [(name, value, moment, step) for name, value in result["metrics"].items()])
+            self._log(run, [(name, value, moment, step) for name, value in result["metrics"].items()
+                            if name not in IN_STORE_ONLY])
             for name, value in result["provenance"].items():
                 self._client.set_tag(run, f"provenance.{name}", str(value)[:5000])
             self._attach(run, key, ("encoder.safetensors", "contact_sheet.png"))
@@ -261,7 +261,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def _points(history: list[dict[str, Any]]) -> list[tuple[str, float, float, int]]:
     return [(name, value, record["time"], record["epoch"]) for record in history
-            for name, value in record["metrics"].items() if name not in ONLY_IN_STORE]
+            for name, value in record["metrics"].items() if name not in IN_STORE_ONLY]
 
 
 def _dataset(data: dict[str, Any], digest: str) -> Any:

@@ -29,7 +29,7 @@ def training_seconds(mlflow: bool) -> float:
         name="cost", data=DataConfig(dataset="digits", image_size=32), allow_tiny=True,
         imbalance=ImbalanceConfig(total=96), train=OptimConfig(epochs=EPOCHS, batch_size=32),
         grid=Grid(method=("simclr",), backbone=("resnet18",), imbalance=(0.1,), seed=(0, 1)),
-        evaluation=EvaluationConfig(max_images=100, fixed_labelled=40))
+        evaluation=EvaluationConfig(max_images=100, fixed_labelled=40, view_images=8, views_per_image=2))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ABLATION_CACHE"] = str(Path(folder) / "cache")
         results = ablation.run(ablation.plan(spec, store=folder), tracking_uri=None if mlflow else DEAD)

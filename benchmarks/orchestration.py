@@ -34,7 +34,8 @@ def spec(num_trials: int, root: Path) -> ablation.StudySpec:
         name="orchestration", data=DataConfig(dataset="folder", root=str(root), image_size=SIZE), allow_tiny=True,
         imbalance=ImbalanceConfig(total=IMAGES),
         grid=Grid(method=("simclr",), backbone=("resnet18",), imbalance=(0.5,), seed=tuple(range(num_trials))),
-        train=OptimConfig(epochs=EPOCHS, batch_size=BATCH), evaluation=EvaluationConfig(fixed_labelled=64))
+        train=OptimConfig(epochs=EPOCHS, batch_size=BATCH),
+        evaluation=EvaluationConfig(fixed_labelled=64, view_images=8, views_per_image=2))
 
 
 def measure(num_trials: int, root: Path) -> dict[str, Any]:

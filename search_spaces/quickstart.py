@@ -21,5 +21,5 @@ def study() -> StudySpec:
         grid=Grid(method=("simclr", "barlow_twins", "byol", "dino", "mae", "supervised"),
                   backbone=("resnet18", "vit_tiny"), imbalance=(0.2, 0.5), seed=(0,)),
         train=OptimConfig(epochs=4),
-        evaluation=EvaluationConfig(max_images=400, fixed_labelled=300),
+        evaluation=EvaluationConfig(max_images=400, fixed_labelled=300, view_images=64, views_per_image=4),
     )

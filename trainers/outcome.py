@@ -73,7 +73,8 @@ def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResul
     assert len(metrics) <= MAX_KEYS, sorted(metrics)
     return TrainResult(
         metrics=metrics, epochs=run.config.train.epochs, steps=run.config.train.epochs * run.steps_per_epoch,
-        provenance=_provenance(run, report), flags=collapse_flags(last_epoch | metrics))
+        provenance=_provenance(run, report), flags=collapse_flags(last_epoch | metrics),
+        further=report.further)
 
 
 def _provenance(run: Run, report: EvalReport) -> dict[str, object]:
@@ -84,6 +85,7 @@ def _provenance(run: Run, report: EvalReport) -> dict[str, object]:
         "num_train": len(run.sampler.positions), "num_validation": len(sets.validation), "num_test": len(sets.test),
         "num_corrupt": len(run.subset.positions) - len(run.sampler.positions),
         "recipe": asdict(run.recipe), "thresholds": report.thresholds,
+        "views": f"{run.config.evaluation.view_images}x{run.config.evaluation.views_per_image}-simclr",
         "rankme": f"{RANKME_CONVENTION}-n{len(sets.level_free)}-k{run.method.encoder.feature_dim}"}
 
 

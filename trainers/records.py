@@ -73,6 +73,8 @@ class TrainResult:
     provenance: dict[str, Any]
     flags: list[str] = field(default_factory=list)
     """As in ``EpochReport``, of the end."""
+    further: dict[str, float] = field(default_factory=dict)
+    """More metrics of the end, kept with the result only; see ``EvalReport.further``."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from trainers.config import DataConfig, EvaluationConfig, ImbalanceConfig, Optim
 def plan(tmp_path: Path) -> Plan:
     spec = ablation.StudySpec(
         name="packed", data=DataConfig(dataset="digits", image_size=16), allow_tiny=True,
-        imbalance=ImbalanceConfig(total=96), evaluation=EvaluationConfig(max_images=100, fixed_labelled=40),
+        imbalance=ImbalanceConfig(total=96),
+        evaluation=EvaluationConfig(max_images=100, fixed_labelled=40, view_images=8, views_per_image=2),
         grid=Grid(method=("simclr", "byol"), backbone=("resnet18",), imbalance=(0.1,), seed=tuple(range(6))),
         train=OptimConfig(epochs=1, batch_size=32))
     return ablation.plan(spec, store=tmp_path)

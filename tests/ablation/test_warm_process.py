@@ -36,7 +36,7 @@ def job(folder: Path, method: str, backbone: str, lr: float | None = None, **tra
     config = TrainConfig(
         method=method, backbone=backbone, imbalance=0.2, data=DataConfig(dataset="digits", image_size=32),
         subset=ImbalanceConfig(total=64), train=OptimConfig(epochs=2, batch_size=32, lr=lr, **train), allow_tiny=True,
-        evaluation=EvaluationConfig(max_images=100, fixed_labelled=40))
+        evaluation=EvaluationConfig(max_images=100, fixed_labelled=40, view_images=8, views_per_image=2))
     key = f"{method}-{backbone}"
     StudyStore(folder).trial_dir(key).mkdir(parents=True)
     return {"key": key, "config": config.to_dict(), "study_dir": str(folder), "cache_dir": str(folder / "cache"),

@@ -82,7 +82,7 @@ def test_a_run_on_it_ends_with_scores(sample: Sample, tmp_path: Path) -> None:
     config = TrainConfig.from_dict({
         "method": "simclr", "backbone": "resnet18", "imbalance": 0.25, "seed": 0, "allow_tiny": True, "data": data,
         "subset": {"total": 32}, "train": {"epochs": 1, "batch_size": 16, "precision": "fp32"},
-        "evaluation": {"max_images": 60, "fixed_labelled": 24}})
+        "evaluation": {"max_images": 60, "fixed_labelled": 24, "view_images": 8, "views_per_image": 2}})
     *_, result = train(config, RunContext(trial_dir=tmp_path, cache_dir=tmp_path / "cache", threads=1))
     assert isinstance(result, TrainResult)
     assert 0 <= result.metrics["probe/auroc"] <= 1

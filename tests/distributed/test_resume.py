@@ -36,7 +36,7 @@ def configuration(method: str, backbone: str, precision: str) -> TrainConfig:
         "method": method, "backbone": backbone, "imbalance": 0.1, "seed": 0, "allow_tiny": True,
         "data": {"dataset": "digits", "image_size": 32}, "subset": {"total": 64},
         "train": {"epochs": EPOCHS, "batch_size": 64 // STEPS_PER_EPOCH, "precision": precision},
-        "evaluation": {"max_images": 80, "fixed_labelled": 40}})
+        "evaluation": {"max_images": 80, "fixed_labelled": 40, "view_images": 8, "views_per_image": 2}})
 
 
 def run_rank(rank: int, ranks: int, case: tuple[str, str, str], folder: str, cache: str, kill_at: int | None) -> None:

@@ -15,7 +15,7 @@ data: {{dataset: digits, image_size: 16}}
 imbalance: {{policy: fixed_total, total: 96}}
 grid: {{method: {methods}, backbone: [resnet18], imbalance: [0.1], seed: {seeds}}}
 train: {{epochs: {epochs}, batch_size: 32}}
-evaluation: {{max_images: 100, fixed_labelled: 40}}
+evaluation: {{max_images: 100, fixed_labelled: 40, view_images: 8, views_per_image: 2}}
 resources: {{num_workers: {num_workers}, cpus_per_worker: 1}}
 allow_tiny: true
 {more}

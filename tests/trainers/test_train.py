@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {
     "method": "simclr", "backbone": "resnet18", "imbalance": 0.1, "seed": 0, "allow_tiny": True,
     "data": {"dataset": "digits", "image_size": 16}, "subset": {"total": 128},
     "train": {"epochs": 2, "batch_size": 32, "precision": "fp32"},
-    "evaluation": {"max_images": 120, "fixed_labelled": 64}}
+    "evaluation": {"max_images": 120, "fixed_labelled": 64, "view_images": 8, "views_per_image": 2}}
 
 
 def config(**changes: Any) -> TrainConfig:

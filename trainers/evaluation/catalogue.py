@@ -5,21 +5,26 @@ Imports nothing heavy, so that ``ablation metrics`` can list it at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+Better = Literal["higher", "lower", "near 1", "context"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricInfo:
-    """One metric key. ``better`` is ``context`` where neither direction is better by itself."""
+    """One metric key. ``better`` is ``context`` where no direction is better by itself.
+
+    Of a label-free metric it is the direction in which its authors would choose among runs of one method.
+    """
 
     summary: str
     range: str
-    better: Literal["higher", "lower", "context"]
+    better: Better
     source: str
 
 
-def _info(summary: str, limits: str, better: Literal["higher", "lower", "context"], source: str) -> MetricInfo:
+def _info(summary: str, limits: str, better: Better, source: str) -> MetricInfo:
     return MetricInfo(summary=summary, range=limits, better=better, source=source)
 
 
@@ -45,25 +50,39 @@ def _classifier(name: str, what: str) -> dict[str, MetricInfo]:
 
 
 _LABEL_FREE = {
-    "label_free/rankme": _info("exp(entropy) of the normalised singular values of the features, uncentred, eps 1e-7",
-                               "1..min(N, D)", "context", "Garrido et al., ICML 2023, arXiv 2210.02885"),
-    "label_free/rankme_embedding": _info("RankMe of the projector's output", "1..min(N, K)", "context",
-                                         "Garrido et al., ICML 2023, arXiv 2210.02885"),
-    "label_free/lidar": _info("exp(entropy) of the eigenvalues of the between-image over the within-image scatter",
-                              "1..D", "higher", "Thilak et al., ICLR 2024, arXiv 2312.04000"),
-    "label_free/alpha_req": _info("slope of ln(eigenvalue) against -ln(rank), ranks 10..99, weights 1/rank",
-                                  ">= 0, best near 1", "context", "Agrawal et al., NeurIPS 2022"),
-    "label_free/nesum": _info("sum of the covariance eigenvalues over the largest", "1..D", "context",
-                              "He & Ozay, ICML 2022"),
-    "label_free/stable_rank": _info("squared Frobenius norm over squared spectral norm", "1..min(N, D)", "context",
-                                    "Tsitsulin et al. 2023, arXiv 2305.16562"),
-    "label_free/self_cluster": _info("excess of squared cosine similarities over random directions",
-                                     "about 0 random, 1 collapsed", "lower", "Tsitsulin et al. 2023, arXiv 2305.16562"),
-    "label_free/uniformity": _info("ln of the mean Gaussian potential of pairs on the sphere", "-8..0", "lower",
-                                   "Wang & Isola, ICML 2020"),
-    "label_free/alignment": _info("mean squared distance between two views of one image on the sphere", "0..4", "lower",
-                                  "Wang & Isola, ICML 2020"),
+    "rankme": _info("exp(entropy) of the normalised singular values of the features, uncentred, eps 1e-7",
+                    "1..min(N, D)", "higher", "Garrido et al., ICML 2023, arXiv 2210.02885"),
+    "rankme_embedding": _info("RankMe of the projector's output", "1..min(N, K)", "higher",
+                              "Garrido et al., ICML 2023, arXiv 2210.02885"),
+    "rankme_per_width": _info("RankMe over the feature width D", "1/D..1", "higher",
+                              "Garrido et al., ICML 2023, arXiv 2210.02885"),
+    "lidar": _info("exp(entropy) of the eigenvalues of the between-image over the within-image scatter", "1..D",
+                   "higher", "Thilak et al., ICLR 2024, arXiv 2312.04000"),
+    "alpha_req": _info("slope of ln(eigenvalue) against -ln(rank), ranks 10..99, weights 1/rank", ">= 0", "near 1",
+                       "Agrawal et al., NeurIPS 2022"),
+    "alpha_req_r2": _info("R² of the fit of alpha_req: how much of a power law there is", "<= 1", "context",
+                          "Agrawal et al., NeurIPS 2022"),
+    "nesum": _info("sum of the covariance eigenvalues over the largest", "1..D", "higher", "He & Ozay, ICML 2022"),
+    "stable_rank": _info("squared Frobenius norm over squared spectral norm", "1..min(N, D)", "higher",
+                         "Tsitsulin et al. 2023, arXiv 2305.16562"),
+    "pseudo_condition": _info("largest over smallest singular value of the centred features", ">= 1", "lower",
+                              "Tsitsulin et al. 2023, arXiv 2305.16562"),
+    "coherence": _info("largest leverage of an image, relative to the mean one", "1..N/D", "lower",
+                       "Tsitsulin et al. 2023, arXiv 2305.16562"),
+    "isoscore": _info("share of dimensions used evenly", "0..1", "higher", "Rudman et al., Findings of ACL 2022"),
+    "self_cluster": _info("excess of squared cosine similarities over random directions",
+                          "about 0 random, 1 collapsed", "lower", "Tsitsulin et al. 2023, arXiv 2305.16562"),
+    "uniformity": _info("ln of the mean Gaussian potential of pairs on the sphere", "-8..0", "lower",
+                        "Wang & Isola, ICML 2020"),
+    "alignment": _info("mean squared distance between two views of one image on the sphere", "0..4", "lower",
+                       "Wang & Isola, ICML 2020"),
+    "two_nn": _info("intrinsic dimension from the ratio of the first two neighbours' distances", "> 0", "higher",
+                    "Facco et al., Sci. Rep. 2017"),
+    "cluster_learnability": _info("held-out accuracy of 1-NN on k-means labels of the features", "0..1", "higher",
+                                  "Lu et al. 2022, arXiv 2206.01251"),
 }
+_NEED_MORE = ("rankme_embedding", "lidar", "alignment")
+"""Not computed on a trial's own subset: they need projections or augmented views."""
 
 METRICS: dict[str, MetricInfo] = {
     **_classifier("probe", "the linear probe trained on the trial's own labelled subset"),
@@ -82,7 +101,11 @@ METRICS: dict[str, MetricInfo] = {
                                 "0..1, chance 0.5", "higher", "Bergman et al. 2020 (DN2), arXiv 2002.10445"),
     "detector/mahalanobis_auroc": _info("no labels: Mahalanobis distance to the pre-training features, Ledoit-Wolf",
                                         "0..1, chance 0.5", "higher", "Ledoit & Wolf 2004; Rippel et al., ICPR 2020"),
-    **_LABEL_FREE,
+    **{f"label_free/{name}": info for name, info in _LABEL_FREE.items()},
+    **{f"label_free_own/{name}": replace(info, summary=f"{info.summary}; on the trial's own pre-training subset")
+       for name, info in _LABEL_FREE.items() if name not in _NEED_MORE},
+    "label_free/clid": _info("standardised cluster_learnability plus standardised two_nn over the trials at hand",
+                             "real, 0 = average", "higher", "Lu et al. 2022, arXiv 2206.01251"),
     "sewer/f2_ciw": _info(
         "F2 per code weighted by class importance: binary probe, then codes; thresholds from validation",
         "0..1", "higher", "Haurum & Moeslund, CVPR 2021"),
@@ -104,4 +127,6 @@ METRICS: dict[str, MetricInfo] = {
     "time/total": _info("seconds of the whole run", "> 0", "lower", "design"),
     "memory/peak_mb": _info("peak memory: of the device on CUDA, of the process on CPU", "> 0", "lower", "design"),
 }
-"""All keys of a run, in the order they are listed."""
+"""All keys of a run, in the order they are listed; ``label_free/clid``, of a pool of runs, is added by the analysis."""
+IN_STORE_ONLY = frozenset({"train/grad_norm", "time/setup", "probe_balanced/f2", "probe_balanced/fpr_at_95tpr"})
+"""Not sent to MLflow: MAE on Sewer-ML would have 44 keys, and 40 is the most."""

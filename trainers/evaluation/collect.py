@@ -19,9 +19,10 @@ from trainers.data.imbalance import EvaluationSets
 from trainers.data.loader import OpenData
 from trainers.data.views import Normalization
 from trainers.evaluation.evaluate import EvalInput, FeatureSet, random_init_score
-from trainers.evaluation.features import embed, extract, frozen
+from trainers.evaluation.features import embed, extract, extract_views, frozen
+from trainers.methods.augmentations import symmetric_views
 from trainers.methods.base import AbstractMethod
-from trainers.seeding import derive
+from trainers.seeding import derive, image_keys
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,21 @@ class Judge:
             embeddings = embed(method.embed, level_free, self.device)
         return EvalInput(
             train=pick(self.train), validation=pick(self.sets.validation), test=pick(self.sets.test),
-            fixed_labelled=pick(self.sets.fixed_labelled),
+            fixed_labelled=pick(self.sets.fixed_labelled), views=self.views(method.encoder),
             level_free=self._feature_set(level_free, self.sets.level_free, embeddings),
             random_init_auroc=self.random_init())
+
+    def views(self, encode: Callable[[Tensor], Tensor]) -> np.ndarray | None:
+        """(n, q, D) of SimCLR's views of some level-free images: the same pictures for every trial of a study."""
+        settings = self.config.evaluation
+        positions = self.sets.level_free
+        positions = positions[np.argsort(self.data.hashes[positions], kind="stable")[: settings.view_images]]
+        if len(positions) < 2:
+            return None
+        specs = symmetric_views(self.config.data.image_size, None)[:1] * settings.views_per_image
+        keys = image_keys(self.data.hashes[positions], 0, "evaluation_views", 0)
+        return extract_views(encode, self.data.cache.gather, positions, keys, specs, self.device, self.normalize,
+                             self.precision)
 
     def random_init(self) -> float | None:
         """AUROC of the same probe on the untrained backbone of this seed; kept on disk, equal for all methods."""

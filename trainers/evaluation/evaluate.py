@@ -11,7 +11,7 @@ from scipy.special import expit
 from trainers.config import EvaluationConfig
 from trainers.evaluation import detectors, metrics
 from trainers.evaluation.knn import cosine_neighbors, knn_scores
-from trainers.evaluation.label_free import label_free_metrics
+from trainers.evaluation.label_free import further_metrics, label_free_metrics
 from trainers.evaluation.probe import ClassWeight, LinearProbe, MultiLabelProbe, PrincipalAxes, fit_probes
 from trainers.records import TrainingError
 
@@ -57,6 +57,9 @@ class EvalReport:
 
     metrics: dict[str, float]
     """Finite values only; keys of ``catalogue.METRICS``. What is undefined is left out."""
+    further: dict[str, float] = field(default_factory=dict)
+    """As ``metrics``; for the analysis only, since a run may log 40 keys: the other label-free metrics, and all of them
+    on the trial's own subset."""
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     """``SCORE_COLUMNS``, each (N,) float32 over validation then test; NaN where a score could not be computed."""
     thresholds: dict[str, float] = field(default_factory=dict)
@@ -85,12 +88,20 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
                 found |= _sewer(data, axes, probe.C, gates)
     found |= _fixed_probe(data, seed, device)
     found |= _neighbors_and_detectors(data, config, scores, device)
+    further = {}
     if len(data.level_free.features):
-        found |= label_free_metrics(data.level_free.features, data.level_free.embeddings, data.views)
+        features, own = data.level_free.features, data.train.features
+        found |= _named("label_free", label_free_metrics(features, data.level_free.embeddings, data.views))
+        further = _named("label_free", further_metrics(features))
+        further |= _named("label_free_own", label_free_metrics(own) | further_metrics(own))
     if data.random_init_auroc is not None:
         found["random_init/auroc"] = data.random_init_auroc
-    return EvalReport(metrics=_finite(found), thresholds=_finite(thresholds),
+    return EvalReport(metrics=_finite(found), further=_finite(further), thresholds=_finite(thresholds),
                       scores={name: values.astype(np.float32) for name, values in scores.items()})
+
+
+def _named(family: str, values: dict[str, float]) -> dict[str, float]:
+    return {f"{family}/{name}": value for name, value in values.items()}
 
 
 def random_init_score(train: FeatureSet, test: FeatureSet, seed: int, device: torch.device | str = "cpu") -> float:

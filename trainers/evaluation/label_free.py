@@ -1,8 +1,8 @@
 """What features look like without any label. Pure functions of (N, D) rows = images; views are (N, q, D).
 
-Covariance spectra are centred, RankMe and the stable rank are not. What is undefined is NaN, which
+Covariance spectra are centred, RankMe, the stable rank and coherence are not. What is undefined is NaN, which
 ``evaluate`` leaves out. Costs: the spectra are one Gram matrix of the smaller side, O(N D min(N, D)), and its
-eigenvalues, O(min(N, D)³), in float64.
+eigenvalues, O(min(N, D)³), in float64. Metrics of neighbourhoods: ``geometry``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
+from trainers.evaluation.geometry import cluster_learnability, two_nn
 from trainers.evaluation.knn import normalize_rows
 
 RANKME_CONVENTION = "uncentred-singular-values-eps1e-7-float64"
@@ -28,13 +29,29 @@ def rankme(features: np.ndarray) -> float:
     return rankme_of(singular_values(features))
 
 
+def rankme_per_width(features: np.ndarray) -> float:
+    """RankMe / D, so that backbones of different width share a scale.
+
+    Range 1/D..1; better: context. O(N D min(N, D)). Source: as ``rankme``, whose ceiling is min(N, D).
+    """
+    return rankme(features) / int(features.shape[1])
+
+
 def alpha_req(features: np.ndarray) -> float:
     """Slope α of ln λ_j = -α ln j + c over the ranks 10 <= j < 100, weights 1/j; λ = covariance eigenvalues.
 
     Range >= 0; better: near 1. NaN when fewer than 3 of those eigenvalues are positive. O(N D min(N, D)).
     Source: Agrawal et al., NeurIPS 2022; range and weights as in the library reptrix.
     """
-    return alpha_of(covariance_eigenvalues(features))
+    return alpha_of(covariance_eigenvalues(features))[0]
+
+
+def alpha_req_r2(features: np.ndarray) -> float:
+    """R² of the fit of ``alpha_req`` with its weights: near 1 where the spectrum is a power law, else α says little.
+
+    Range <= 1; better: context. O(N D min(N, D)). Source: as ``alpha_req``.
+    """
+    return alpha_of(covariance_eigenvalues(features))[1]
 
 
 def nesum(features: np.ndarray) -> float:
@@ -53,6 +70,40 @@ def stable_rank(features: np.ndarray) -> float:
     Source: Tsitsulin et al. 2023, arXiv 2305.16562.
     """
     return _ratio_to_largest(singular_values(features) ** 2)
+
+
+def pseudo_condition(features: np.ndarray) -> float:
+    """σ_1 / σ_D of the centred features, as in TF-GNN (other ports report the inverse).
+
+    Range >= 1; better: lower; NaN for rank-deficient features (a dead unit, N <= D). O(N D min(N, D)).
+    Source: Tsitsulin et al. 2023, arXiv 2305.16562.
+    """
+    return _condition(covariance_eigenvalues(features), features.shape[1])
+
+
+def coherence(features: np.ndarray) -> float:
+    """(N / r) max_i ‖U_i‖², Z = UΣVᵀ of rank r, uncentred: the largest leverage of an image.
+
+    Range 1..N/r; better: lower. One outlier drives it, so in anomaly data it partly measures the anomalies.
+    O(N D min(N, D)). Source: Tsitsulin et al. 2023, arXiv 2305.16562.
+    """
+    features = features.astype(np.float64)
+    energies, axes = np.linalg.eigh(features.T @ features)
+    kept = energies > 1e-12 * energies[-1]
+    if energies[-1] <= 0:
+        return float("nan")
+    leverage = np.square(features @ (axes[:, kept] / np.sqrt(energies[kept]))).sum(1)
+    return float(len(features) / kept.sum() * leverage.max())
+
+
+def isoscore(features: np.ndarray) -> float:
+    """(D φ - 1) / (D - 1), φ = (D - δ²(D - √D))² / D², δ = ‖v̂ - 1‖ / √(2(D - √D)), v̂ = √D v / ‖v‖, v = variances
+    along the principal axes: the share of dimensions used evenly.
+
+    Range 0 (one direction) to 1 (isotropic); better: higher; NaN for constant features or D = 1. O(N D min(N, D)).
+    Source: Rudman et al., Findings of ACL 2022.
+    """
+    return _isotropy(covariance_eigenvalues(features), features.shape[1])
 
 
 def self_cluster(features: np.ndarray) -> float:
@@ -125,11 +176,11 @@ def lidar(views: np.ndarray, delta: float = 1e-4, epsilon: float = 1e-8) -> floa
 
 def label_free_metrics(features: np.ndarray, embeddings: np.ndarray | None = None,
                        views: np.ndarray | None = None) -> dict[str, float]:
-    """All of the above as ``label_free/*``; each spectrum is computed once. May hold NaN."""
+    """The metrics of every run by name; each spectrum is computed once. May hold NaN."""
     raw, covariance = singular_values(features), covariance_eigenvalues(features)
     found = {
         "rankme": rankme_of(raw),
-        "alpha_req": alpha_of(covariance),
+        "alpha_req": alpha_of(covariance)[0],
         "nesum": _ratio_to_largest(covariance),
         "stable_rank": _ratio_to_largest(raw**2),
         "self_cluster": self_cluster(features),
@@ -139,7 +190,21 @@ def label_free_metrics(features: np.ndarray, embeddings: np.ndarray | None = Non
         found["rankme_embedding"] = rankme(embeddings)
     if views is not None:
         found["lidar"], found["alignment"] = lidar(views), alignment(views)
-    return {f"label_free/{name}": value for name, value in found.items()}
+    return found
+
+
+def further_metrics(features: np.ndarray) -> dict[str, float]:
+    """The rest by name, for the analysis: a run may log 40 keys only. May hold NaN."""
+    covariance = covariance_eigenvalues(features)
+    return {
+        "rankme_per_width": rankme_per_width(features),
+        "alpha_req_r2": alpha_of(covariance)[1],
+        "pseudo_condition": _condition(covariance, features.shape[1]),
+        "coherence": coherence(features),
+        "isoscore": _isotropy(covariance, features.shape[1]),
+        "two_nn": two_nn(features),
+        "cluster_learnability": cluster_learnability(features),
+    }
 
 
 def singular_values(features: np.ndarray) -> np.ndarray:
@@ -163,16 +228,34 @@ def rankme_of(values: np.ndarray, epsilon: float = 1e-7) -> float:
     return _entropy_rank(values, epsilon)
 
 
-def alpha_of(eigenvalues: np.ndarray) -> float:
-    """α-ReQ from descending covariance eigenvalues."""
+def alpha_of(eigenvalues: np.ndarray) -> tuple[float, float]:
+    """(α-ReQ, weighted R² of its fit) from descending covariance eigenvalues."""
     ranks = np.arange(10, min(100, len(eigenvalues) + 1))
     values = eigenvalues[ranks - 1]
     kept = values > 1e-12 * eigenvalues[0]
     if kept.sum() < 3:
+        return float("nan"), float("nan")
+    x, y, weights = np.log(ranks[kept]), np.log(values[kept]), 1 / ranks[kept]
+    slope, intercept = np.polyfit(x, y, 1, w=np.sqrt(weights))  # polyfit squares its weights
+    spread = weights @ np.square(y - np.average(y, weights=weights))
+    left = weights @ np.square(y - slope * x - intercept)
+    return float(-slope), float(1 - left / spread) if spread > 0 else float("nan")
+
+
+def _condition(eigenvalues: np.ndarray, width: int) -> float:
+    full = len(eigenvalues) == width and eigenvalues[-1] > 1e-12 * eigenvalues[0]
+    return float(np.sqrt(eigenvalues[0] / eigenvalues[-1])) if full else float("nan")
+
+
+def _isotropy(eigenvalues: np.ndarray, width: int) -> float:
+    if width < 2 or eigenvalues[0] <= 0:
         return float("nan")
-    ranks, values = ranks[kept], values[kept]
-    slope, _ = np.polyfit(np.log(ranks), np.log(values), 1, w=np.sqrt(1 / ranks))  # polyfit squares its weights
-    return float(-slope)
+    scaled = np.zeros(width)
+    scaled[:len(eigenvalues)] = np.sqrt(width) * eigenvalues / np.linalg.norm(eigenvalues)
+    rest = width - np.sqrt(width)
+    defect = np.square(scaled - 1).sum() / (2 * rest)
+    phi = (width - defect * rest) ** 2 / width**2
+    return float((width * phi - 1) / (width - 1))
 
 
 def _entropy_rank(values: np.ndarray, epsilon: float) -> float:

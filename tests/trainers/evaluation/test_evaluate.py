@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
 
 from tests.trainers.evaluation.synthetic import eval_input, feature_set
 from trainers.config import EvaluationConfig
-from trainers.evaluation.catalogue import METRICS
+from trainers.evaluation.catalogue import IN_STORE_ONLY, METRICS, Better
 from trainers.evaluation.evaluate import SCORE_COLUMNS, EvalInput, FeatureSet, evaluate, random_init_score
 from trainers.evaluation.metrics import auroc
 from trainers.records import TrainingError
 
 CONFIG = EvaluationConfig()
-OTHER_KEYS = 8  # of a result besides the evaluation's: train/* 3, time/* 4, memory/peak_mb
+OTHERS = {"train/loss", "train/images_per_second", "train/data_wait", "time/setup", "time/train", "time/evaluate",
+          "time/total", "memory/peak_mb"}
+OTHER_KEYS = len(OTHERS)
 
 
 def test_keys_are_exactly_those_of_the_design() -> None:
@@ -33,6 +36,14 @@ def test_keys_are_exactly_those_of_the_design() -> None:
     assert with_views == expected | {"label_free/lidar", "label_free/alignment"}
     assert with_views <= set(METRICS)
     assert len(with_views) + OTHER_KEYS <= 40
+    # MLflow's run also has the curves' rate, feature_std and one sign of collapse of its method.
+    assert len((with_views | OTHERS) - IN_STORE_ONLY) + 3 <= 40
+    further = evaluate(eval_input(), CONFIG, seed=0).further
+    assert set(further) <= set(METRICS)
+    alone = {"rankme_per_width", "alpha_req_r2", "pseudo_condition", "coherence", "isoscore", "two_nn",
+             "cluster_learnability"}
+    own = alone | {"rankme", "alpha_req", "nesum", "stable_rank", "self_cluster", "uniformity"}
+    assert set(further) == {f"label_free/{name}" for name in alone} | {f"label_free_own/{name}" for name in own}
 
 
 def test_separable_defects_score_high_and_permuted_labels_do_not() -> None:
@@ -150,4 +161,4 @@ def test_every_metric_is_explained() -> None:
     for key, info in METRICS.items():
         assert key.count("/") == 1
         assert all((info.summary, info.range, info.source)), key
-        assert info.better in ("higher", "lower", "context")
+        assert info.better in typing.get_args(Better)

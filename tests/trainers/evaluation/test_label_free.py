@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from trainers.evaluation import label_free
+from trainers.evaluation import geometry, label_free
 
 RNG = np.random.default_rng
 MATRIX_METRICS = (label_free.rankme, label_free.alpha_req, label_free.nesum, label_free.stable_rank,
                   label_free.self_cluster, label_free.uniformity)
+FURTHER_METRICS = (label_free.rankme_per_width, label_free.alpha_req_r2, label_free.pseudo_condition,
+                   label_free.coherence, label_free.isoscore)
 
 
 def orthonormal(rows: int, columns: int, centred: bool = False) -> np.ndarray:
@@ -79,6 +81,52 @@ def test_uniformity_equals_the_definition() -> None:
     assert label_free.uniformity(features) == pytest.approx(expected, abs=1e-5)
 
 
+def test_isoscore_of_isotropic_and_of_one_direction() -> None:
+    """0.987 at N = 5,000 and D = 64; 0 for rank one (Rudman et al. 2022)."""
+    assert label_free.isoscore(RNG(0).normal(size=(5000, 64))) == pytest.approx(0.987, abs=1e-3)
+    assert label_free.isoscore(np.outer(RNG(0).normal(size=500), RNG(1).normal(size=64))) == pytest.approx(0, abs=1e-9)
+
+
+def test_coherence_is_the_largest_leverage() -> None:
+    """Equal leverage of all rows is 1; one row that alone spans a direction has leverage 1, so N / r."""
+    hadamard = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], float)
+    assert label_free.coherence(hadamard) == pytest.approx(1)
+    alone = np.zeros((50, 2))
+    alone[:, 0], alone[7] = 1, (0, 3)
+    assert label_free.coherence(alone) == pytest.approx(50 / 2)
+    features = RNG(0).normal(size=(60, 8))
+    leverage = np.square(np.linalg.svd(features, full_matrices=False)[0]).sum(1)
+    assert label_free.coherence(features) == pytest.approx(60 / 8 * leverage.max())
+
+
+def test_pseudo_condition_is_that_of_the_centred_matrix() -> None:
+    features = RNG(0).normal(size=(200, 6)) * np.arange(1, 7) + 5
+    assert label_free.pseudo_condition(features) == pytest.approx(np.linalg.cond(features - features.mean(0)))
+    assert math.isnan(label_free.pseudo_condition(features[:6]))
+
+
+def test_r2_tells_a_power_law_from_a_cliff() -> None:
+    law = orthonormal(2000, 128, centred=True) * np.arange(1, 129) ** (-1.3 / 2)
+    cliff = orthonormal(2000, 128, centred=True) * np.where(np.arange(128) < 30, 1.0, 1e-3)
+    assert label_free.alpha_req_r2(law) == pytest.approx(1, abs=1e-9)
+    assert label_free.alpha_req_r2(cliff) < 0.8
+
+
+def test_two_nn_finds_the_dimension_and_is_low_for_many() -> None:
+    """2 in 62 idle dimensions; 20 is seen as about 16 at N = 4,000 (Facco et al. 2017)."""
+    plane = np.pad(RNG(0).random((4000, 2)), ((0, 0), (0, 62)))
+    assert geometry.two_nn(plane) == pytest.approx(2, abs=0.1)
+    assert geometry.two_nn(RNG(0).random((4000, 20))) == pytest.approx(16.0, abs=0.6)
+    assert geometry.two_nn(np.repeat(plane[:1000], 2, axis=0)) == pytest.approx(2, abs=0.15)  # copies change nothing
+
+
+def test_clusters_of_separate_blobs_are_learned_and_of_noise_hardly() -> None:
+    centres = 50 * RNG(0).normal(size=(20, 16))
+    blobs = np.repeat(centres, 20, axis=0) + RNG(1).normal(size=(400, 16))
+    assert geometry.cluster_learnability(blobs) > 0.95
+    assert geometry.cluster_learnability(RNG(2).normal(size=(400, 64))) < 0.4
+
+
 def test_alignment_is_the_mean_squared_distance_of_view_pairs() -> None:
     same = np.repeat(RNG(0).normal(size=(20, 1, 6)), 3, axis=1)
     assert label_free.alignment(same) == pytest.approx(0, abs=1e-9)
@@ -101,7 +149,7 @@ def test_lidar_counts_the_informative_dimensions_only(num_views: int, expected: 
 def test_scale_and_rotation_change_nothing(factor: float) -> None:
     features = RNG(1).normal(size=(300, 40)) * np.linspace(1, 3, 40) + 0.2
     turn = np.linalg.qr(RNG(2).normal(size=(40, 40)))[0]
-    for metric in MATRIX_METRICS:
+    for metric in (*MATRIX_METRICS, *FURTHER_METRICS, geometry.two_nn):
         assert metric(factor * features @ turn) == pytest.approx(metric(features), rel=1e-4)
 
 
@@ -110,12 +158,17 @@ def test_undefined_values_are_nan_not_an_error() -> None:
     assert math.isnan(label_free.nesum(np.full((10, 4), 0.1)))
     assert math.isnan(label_free.alpha_req(RNG(0).normal(size=(50, 8))))  # no ranks 10..99
     assert math.isnan(label_free.lidar(np.ones((5, 1, 3))))
+    assert math.isnan(label_free.coherence(np.zeros((10, 4))))
+    assert math.isnan(label_free.isoscore(np.full((10, 4), 0.1)))
+    assert math.isnan(geometry.two_nn(np.ones((50, 3))))
+    assert math.isnan(geometry.cluster_learnability(np.ones((100, 3))))
 
 
 def test_all_metrics_together_equal_the_single_ones() -> None:
     features, embeddings = RNG(0).normal(size=(200, 24)), RNG(1).normal(size=(200, 12))
     found = label_free.label_free_metrics(features, embeddings, views=features.reshape(50, 4, 24))
-    for metric in MATRIX_METRICS:
-        assert found[f"label_free/{metric.__name__}"] == pytest.approx(metric(features))
-    assert found["label_free/rankme_embedding"] == pytest.approx(label_free.rankme(embeddings))
-    assert {"label_free/lidar", "label_free/alignment"} <= set(found)
+    found |= label_free.further_metrics(features)
+    for metric in (*MATRIX_METRICS, *FURTHER_METRICS, geometry.two_nn, geometry.cluster_learnability):
+        assert found[metric.__name__] == pytest.approx(metric(features))
+    assert found["rankme_embedding"] == pytest.approx(label_free.rankme(embeddings))
+    assert {"lidar", "alignment"} <= set(found)
