@@ -33,14 +33,15 @@ def correlate(name: Name, selector: Annotated[str, typer.Argument(help="a label-
 
 
 @app.command(epilog="Example: ablation analyze regret quickstart label_free/rankme,label_free/alpha_req")
-def regret(name: Name, selectors: Annotated[str, typer.Argument(help="metrics, comma separated")] = "label_free/rankme",
+def regret(name: Name, selectors: Annotated[str, typer.Argument(help="metrics, comma separated, or all")] = "all",
            metric: Metric = "probe/auroc", store: StoreOption = None, format: FormatOption = Format.table,
            within: Annotated[str, typer.Option(help="what makes a choice, comma separated")] = "method,imbalance",
            ) -> None:
-    """What choosing by a selector costs, beside a blind choice and the training loss."""
+    """What choosing by a selector costs, beside a blind choice, the training loss, and 20, 50, 100 labelled defects."""
     from ablation.results import load_study
 
-    emit(load_study(name, store=store).regret(_words(selectors), metric, _words(within)), format)
+    chosen = None if selectors == "all" else _words(selectors)
+    emit(load_study(name, store=store).regret(chosen, metric, _words(within)), format)
 
 
 @app.command(epilog="Example: ablation analyze variance quickstart --factors method,backbone,imbalance")
@@ -61,3 +62,59 @@ def ranks(name: Name, metric: Metric = "probe/auroc", store: StoreOption = None,
     from ablation.results import load_study
 
     emit(load_study(name, store=store).compare(metric, by, None if blocks is None else _words(blocks)), format)
+
+
+@app.command(epilog="Example: ablation analyze drop quickstart --by method,backbone")
+def drop(name: Name, metric: Metric = "probe/auroc", store: StoreOption = None, format: FormatOption = Format.table,
+         by: Annotated[str, typer.Option(help="one row for each of these, comma separated")] = "method") -> None:
+    """What rarity costs: the most balanced level less every other one, paired by seed."""
+    from ablation.results import load_study
+
+    emit(load_study(name, store=store).drop(metric, _words(by)), format)
+
+
+@app.command(epilog="Example: ablation analyze curves quickstart --metric train/loss --by method --format csv")
+def curves(name: Name, metric: Metric = "train/loss", store: StoreOption = None, format: FormatOption = Format.table,
+           by: Annotated[str, typer.Option(help="one curve for each of these")] = "method,backbone,imbalance") -> None:
+    """Learning curves: mean over trials by epoch, with n and interval."""
+    from ablation.results import load_study
+
+    emit(load_study(name, store=store).curves(metric, _words(by)), format)
+
+
+@app.command(epilog="Example: ablation analyze claims quickstart --format md")
+def claims(name: Name, metric: Metric = "probe/auroc", store: StoreOption = None,
+           format: FormatOption = Format.table) -> None:
+    """The paper's claims C1 to C7, each with this study's effect, interval, n and a computed verdict."""
+    from ablation.results import load_study
+
+    emit(load_study(name, store=store).claims(metric), format)
+
+
+@app.command(epilog="Example: ablation analyze next quickstart > more.yaml && ablation run more.yaml")
+def next(name: Name, metric: Metric = "probe/auroc", store: StoreOption = None,
+         max_more: Annotated[int, typer.Option(min=1, help="most seeds to add")] = 10,
+         format: Annotated[Format | None, typer.Option("--format", help="print the pairs and not a file")] = None,
+         ) -> None:
+    """The trials worth running next: a study file that extends this one, reasons on stderr. Exit 4 if there are none."""
+    from ablation.console import note
+    from ablation.errors import NothingMatched
+    from ablation.results import load_study
+
+    found = load_study(name, store=store).extension(metric, max_more)
+    if format is not None:
+        emit(found.pairs, format)
+        return
+    for line in found.lines():
+        note(line)
+    if found.spec is None:
+        raise NothingMatched("no further trial is worth running: nothing is unfinished and more seeds settle nothing")
+    print(found.spec.to_yaml(), end="")
+
+
+def in_order(words: list[str]) -> list[str]:
+    """``analyze STUDY ranks`` means ``analyze ranks STUDY``."""
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    if words[:1] == ["analyze"] and len(words) > 2 and words[1] not in known and words[2] in known:
+        return ["analyze", words[2], words[1], *words[3:]]
+    return words

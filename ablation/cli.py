@@ -311,13 +311,13 @@ def metrics(format: FormatOption = Format.table) -> None:
 
 def main() -> None:
     """Entry point: every error becomes one line per problem and its exit code."""
-    from ablation.analyze_commands import app as analyze_app
+    from ablation.analyze_commands import app as analyze_app, in_order
     from ablation.data_commands import app as data_app
 
     app.add_typer(data_app, name="data")
     app.add_typer(analyze_app, name="analyze")
     try:
-        app(standalone_mode=True)
+        app(in_order(sys.argv[1:]), standalone_mode=True)
     except (KeyboardInterrupt, Exception) as error:
         sys.exit(fail(error))
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablation.analysis import tables
+from ablation.analysis import claims, factors as factor_tables, selectors, tables
+from ablation.analysis.extension import MAX_MORE, Extension, extension
 from ablation.errors import DataError, NothingMatched
 from ablation.store import Store, StudyStore
 from trainers.config import suggest
@@ -106,20 +107,48 @@ class StudyResults:
     def correlate(self, x: str, y: str, group: str | Sequence[str] = "method", ci: float = 0.95, n_boot: int = 1000,
                   seed: int = 0) -> pd.DataFrame:
         """Rank correlation within, between and over groups; see ``analysis.tables.correlate`` for what each may say."""
-        return tables.correlate(self.trials_dataframe(), x, y, group, ci, n_boot, seed)
+        return selectors.correlate(self.trials_dataframe(), x, y, group, ci, n_boot, seed)
 
-    def regret(self, selectors: Sequence[str] | str, metric: str,
-               within: Sequence[str] = ("method", "imbalance")) -> pd.DataFrame:
-        """What choosing by a selector costs, beside a blind choice and the loss; see ``analysis.tables.regret``."""
-        return tables.regret(self.trials_dataframe(), _names(selectors), metric, _names(within))
+    def regret(self, selector: Sequence[str] | str | None = None, metric: str = "probe/auroc",
+               within: Sequence[str] = ("method", "imbalance"), labelled: bool = True) -> pd.DataFrame:
+        """What choosing by a selector costs, beside a blind choice, the loss and few labels.
+
+        ``selector`` null: every label-free metric of the study. See ``analysis.selectors.regret``.
+        """
+        trials = selectors.with_clid(self.trials_dataframe())
+        names = selectors.selectors_of(trials) if selector is None else _names(selector)
+        return selectors.regret(trials, names, metric, _names(within), scores=self.scores if labelled else None)
 
     def variance(self, metric: str, factors: Sequence[str] = tables.CELL) -> pd.DataFrame:
-        """Which factor moves the score: omega squared and typical swing; see ``analysis.tables.variance``."""
-        return tables.variance(self.trials_dataframe(), metric, _names(factors))
+        """Which factor moves the score: omega squared and typical swing; see ``analysis.factors.variance``."""
+        return factor_tables.variance(self.trials_dataframe(), metric, _names(factors))
+
+    def drop(self, metric: str, by: Sequence[str] = ("method",)) -> pd.DataFrame:
+        """What rarity costs against the most balanced level; see ``analysis.factors.drop``."""
+        return factor_tables.drop(self.trials_dataframe(), metric, _names(by))
 
     def compare(self, metric: str, by: str = "method", blocks: Sequence[str] | None = None) -> pd.DataFrame:
-        """Friedman over blocks, then pairwise Wilcoxon with Holm; see ``analysis.tables.compare``."""
-        return tables.compare(self.trials_dataframe(), metric, by, None if blocks is None else _names(blocks))
+        """Friedman over blocks, then each pair with interval, ranks and tests; see ``analysis.factors.compare``."""
+        return factor_tables.compare(self.trials_dataframe(), metric, by, None if blocks is None else _names(blocks))
+
+    def pair_power(self, metric: str, by: str = "method", blocks: Sequence[str] | None = None) -> pd.DataFrame:
+        """What the present seeds can show of each pair; see ``analysis.factors.pair_power``."""
+        return factor_tables.pair_power(self.trials_dataframe(), metric, by, None if blocks is None else _names(blocks))
+
+    def curves(self, metric: str = "train/loss", by: Sequence[str] = tables.CELL) -> pd.DataFrame:
+        """Mean curves over seeds, by epoch; see ``analysis.tables.curves``."""
+        return tables.curves(self.trials_dataframe(), self.history(), metric, _names(by))
+
+    def extension(self, metric: str = "probe/auroc", max_more: int = MAX_MORE) -> Extension:
+        """The trials worth running next, as a study that extends this one; see ``analysis.extension``."""
+        from ablation.spec import StudySpec
+
+        spec = StudySpec.load(self.study_dir / "study.yaml")
+        return extension(self.trials_dataframe(), spec, metric, max_more)
+
+    def claims(self, metric: str = "probe/auroc") -> pd.DataFrame:
+        """The paper's claims, each with this study's evidence and verdict; see ``analysis.claims.claims``."""
+        return claims.claims(self.trials_dataframe(), metric)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, by default into the study's own folder; returns its page."""

@@ -1,0 +1,220 @@
+"""Does a label-free number pick good models: correlation with the score, and what choosing by it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from ablation.analysis import correlation, statistics
+from ablation.analysis.tables import CELL, column, labels, measured, preference, prevalence
+from ablation.errors import NothingMatched
+
+LOSS = "train/loss"
+CLID = "label_free/clid"
+LABELLED = (20, 50, 100)
+"""Labelled defects that a choice by labels is granted."""
+DRAWS = 50
+"""Random labelled sets over which the regret of a choice by labels is averaged."""
+Scores = Callable[[str], pd.DataFrame]
+
+
+def with_clid(trials: pd.DataFrame) -> pd.DataFrame:
+    """The frame with ``label_free/clid``: standardised cluster learnability plus standardised intrinsic dimension over
+    the finished trials (Lu et al. 2022, arXiv 2206.01251). It belongs to the pool: other trials, other values."""
+    parts = [f"metrics.label_free/{name}" for name in ("cluster_learnability", "two_nn")]
+    if not set(parts) <= set(trials.columns):
+        return trials
+    values = trials[parts].where(trials["state"] == "FINISHED")
+    spread = values.std(ddof=0)
+    if not (spread > 0).all():
+        return trials
+    return trials.assign(**{f"metrics.{CLID}": ((values - values.mean()) / spread).sum(axis=1, skipna=False)})
+
+
+def selectors_of(trials: pd.DataFrame) -> list[str]:
+    """Label-free metrics of the frame that may choose a model, and the loss that each of them must beat."""
+    from trainers.evaluation.catalogue import METRICS
+
+    found = [name for name in METRICS if f"metrics.{name}" in trials.columns and METRICS[name].better != "context"
+             and name.startswith("label_free/") and trials[f"metrics.{name}"].notna().any()]
+    return found + ([LOSS] if f"metrics.{LOSS}" in trials.columns else [])
+
+
+def correlate(trials: pd.DataFrame, x: str, y: str, group: str | Sequence[str] = "method", ci: float = 0.95,
+              n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Rank correlation of two metrics: within groups, between group means, and pooled (which mixes both).
+
+    Columns level, n, rho (Spearman), lo, hi, p, tau (Kendall's tau_b), num_groups, note. ``partial`` and
+    ``pooled_partial`` are given the prevalence and backbone. Only ``within`` and ``partial`` answer "does x tell good
+    from bad among runs of one method"; pooled values of opposite sign are common (Simpson's paradox) and named so.
+    RankMe's authors compare runs of one method only.
+    """
+    finished, columns = measured(with_clid(trials), x, y)
+    names = [column(trials, name) for name in ([group] if isinstance(group, str) else group)]
+    groups, what = labels(finished, names), " x ".join(names)
+    left, right = (finished[name].to_numpy(float) for name in columns)
+    settings: dict[str, Any] = {"ci": ci, "seed": seed}
+    control = _control(finished)
+    inside = _control(finished, without=names)
+    cells = labels(finished, list(dict.fromkeys([*names, *CELL])))
+    found = {
+        "within": correlation.within_correlation(left, right, groups, num_boot=n_boot, **settings),
+        "partial": _partial(left, right, groups, inside, cells, n_boot, settings),
+        "between": correlation.between_correlation(left, right, groups, **settings),
+        "pooled": correlation.pooled_correlation(left, right, groups, num_boot=n_boot, **settings),
+        "pooled_partial": correlation.pooled_correlation(left, right, groups, control=control, num_boot=n_boot,
+                                                         **settings) if control is not None else None,
+    }
+    num_groups = len(np.unique(groups))
+    notes = _notes(found["within"], found["pooled"], what, num_groups)
+    rows = [{"level": level, "n": value.n, "rho": value.rho, "lo": value.lo, "hi": value.hi, "p": value.p,
+             "tau": value.tau, "num_groups": num_groups, "note": notes[level]}
+            for level, value in found.items() if value is not None]
+    return pd.DataFrame(rows)
+
+
+def _partial(left: np.ndarray, right: np.ndarray, groups: np.ndarray, control: np.ndarray | None, cells: np.ndarray,
+             n_boot: int, settings: dict[str, Any]) -> correlation.Correlation | None:
+    """Given prevalence and backbone; None where neither varies inside the groups. p shuffles seeds inside cells."""
+    if control is None:
+        return None
+    strata = cells if np.unique(cells, return_counts=True)[1].max() > 1 else None
+    return correlation.within_correlation(left, right, groups, control=control, strata=strata, num_boot=n_boot,
+                                          **settings)
+
+
+def _control(finished: pd.DataFrame, without: Sequence[str] = ()) -> np.ndarray | None:
+    """(N, k) prevalence and backbone indicators, those that vary; None if none does or a prevalence is unknown."""
+    parts = []
+    if "imbalance" not in without and finished["imbalance"].nunique() > 1:
+        parts.append(prevalence(finished).to_numpy(float))
+    if "backbone" not in without:
+        names = finished["backbone"].to_numpy(str)
+        parts += [(names == name).astype(float) for name in np.unique(names)[1:]]
+    if not parts or not np.isfinite(parts).all():
+        return None
+    return np.stack(parts, axis=1)
+
+
+def _notes(within: correlation.Correlation | None, pooled: correlation.Correlation | None, what: str,
+           num_groups: int) -> dict[str, str]:
+    floor = 2 / math.factorial(num_groups) if num_groups <= correlation.MAX_EXACT else 0.0
+    mixed = f"mixes within and between {what}; no p, because trials of one {what} are not independent"
+    assert within is not None
+    assert pooled is not None
+    told = [value for value in (within, pooled) if value.lo > 0 or value.hi < 0]
+    if told and within.rho * pooled.rho < 0 and min(abs(within.rho), abs(pooled.rho)) > 0.1:
+        mixed = f"Simpson's paradox: opposite in sign to the value within {what}; {mixed}"
+    return {"within": f"one {what}: the interval takes trials as independent" if num_groups == 1 else "",
+            "partial": "given prevalence and backbone, where they vary inside a group; p shuffles seeds inside cells",
+            "between": f"{num_groups} means of {what}" + (f": p cannot be below {floor:.3g}" if floor > 1e-3 else ""),
+            "pooled": mixed, "pooled_partial": f"given prevalence and backbone; {mixed}"}
+
+
+def regret(trials: pd.DataFrame, selectors: Sequence[str], metric: str, within: Sequence[str] = ("method", "imbalance"),
+           ci: float = 0.95, scores: Scores | None = None, seed: int = 0) -> pd.DataFrame:
+    """What it costs to choose by a selector instead of by ``metric``: mean over contexts of (best - chosen), >= 0.
+
+    A context is a group of ``within`` with at least two trials; the choice is among its trials. Columns selector, n
+    (contexts), regret, lo, hi, gain, gain_lo, gain_hi, p, p_holm (regret of a blind choice less this one, paired over
+    contexts; Holm over the label-free selectors), picked_best, note. ``random`` is the expected regret of a blind
+    choice and ``train/loss`` is there wherever measured: a selector must beat both. ``scores`` (a trial's
+    ``scores.parquet`` by key) adds ``labelled_20`` … : choosing by the AUROC on that many labelled validation defects.
+    """
+    trials = with_clid(trials)
+    names = list(dict.fromkeys(selectors))
+    if f"metrics.{LOSS}" in trials.columns and LOSS not in names and metric != LOSS:
+        names.append(LOSS)
+    finished, (score, *columns) = measured(trials, metric, *names)
+    contexts = finished.groupby([column(trials, name) for name in within], sort=False)
+    parts = [rows for _, rows in contexts if len(rows) > 1]
+    if not parts:
+        raise NothingMatched(f"no group of {', '.join(within)} has two finished trials to choose from")
+    quality = [preference(rows[score].to_numpy(float), metric) for rows in parts]
+    costs = {name: np.array([_cost(good, preference(rows[where].to_numpy(float), name))
+                             for good, rows in zip(quality, parts, strict=True)])
+             for name, where in zip(names, columns, strict=True)}
+    costs["random"] = np.array([good.max() - good.mean() for good in quality])
+    if scores is not None:
+        costs |= _labelled_costs(parts, quality, scores, seed)
+    return _regret_table(costs, names, ci)
+
+
+def _cost(quality: np.ndarray, wish: np.ndarray) -> float:
+    return float(quality.max() - quality[wish == wish.max()].mean())
+
+
+def _regret_table(costs: dict[str, np.ndarray], selectors: Sequence[str], ci: float) -> pd.DataFrame:
+    num = len(costs["random"])
+    note = "" if num > 5 else f"only {num} contexts"
+    rows = []
+    for name, cost in costs.items():
+        value, lo, hi = statistics.skewed_mean(cost, ci)
+        gain, gain_lo, gain_hi, p, _ = statistics.paired_difference(costs["random"] - cost, np.zeros(num), ci)
+        row = {"selector": name, "n": num, "regret": value, "lo": lo, "hi": hi, "gain": gain, "gain_lo": gain_lo,
+               "gain_hi": gain_hi, "p": p, "picked_best": float((cost < 1e-12).mean()), "note": note}
+        if name == "random":
+            row |= dict.fromkeys(("gain", "gain_lo", "gain_hi", "p", "picked_best"), math.nan)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    family = table["selector"].isin([name for name in selectors if name != LOSS]).to_numpy()
+    table["p_holm"] = math.nan
+    table.loc[family, "p_holm"] = statistics.holm(table.loc[family, "p"].to_numpy(float))
+    order = ["selector", "n", "regret", "lo", "hi", "gain", "gain_lo", "gain_hi", "p", "p_holm", "picked_best", "note"]
+    return table[order]
+
+
+def _labelled_costs(parts: list[pd.DataFrame], quality: list[np.ndarray], scores: Scores,
+                    seed: int) -> dict[str, np.ndarray]:
+    """Regret per context of choosing by AUROC on few labels, mean over draws; all trials see the same draws."""
+    keys = [key for rows in parts for key in rows["key"]]
+    table = _validation_scores(keys, scores)
+    if table is None:
+        return {}
+    values, truth = table
+    rng = np.random.default_rng(seed)
+    defects, normals = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
+    edges = np.cumsum([0, *(len(rows) for rows in parts)])
+    found: dict[str, np.ndarray] = {}
+    for wanted in (number for number in LABELLED if number <= len(defects)):
+        per_defect = len(normals) / len(defects)
+        cost = np.zeros(len(parts))
+        for _ in range(DRAWS):
+            chosen = rng.choice(defects, wanted, replace=False)
+            others = rng.choice(normals, min(len(normals), max(2, round(wanted * per_defect))), replace=False)
+            aurocs = _aurocs(values[:, np.concatenate([chosen, others])], wanted)
+            cost += [_cost(good, aurocs[first:last])
+                     for good, first, last in zip(quality, edges[:-1], edges[1:], strict=True)]
+        found[f"labelled_{wanted}"] = cost / DRAWS
+    return found
+
+
+def _validation_scores(keys: Sequence[str], scores: Scores) -> tuple[np.ndarray, np.ndarray] | None:
+    """((T, V) probe scores, (V,) labels) of the validation images; None where a trial has none or other images."""
+    rows, shared, truth = [], None, np.empty(0)
+    for key in keys:
+        try:
+            frame = scores(key)
+        except (NothingMatched, OSError):
+            return None
+        frame = frame[frame["split"] == "validation"]
+        values, ids = frame["score_probe"].to_numpy(float), frame["image_id"].tolist()
+        if shared is None:
+            shared, truth = ids, frame["label"].to_numpy(int)
+        if ids != shared or not len(ids) or not np.isfinite(values).all():
+            return None
+        rows.append(values)
+    return (np.stack(rows), truth) if rows else None
+
+
+def _aurocs(values: np.ndarray, num_defects: int) -> np.ndarray:
+    """(T,) AUROC of each row, whose first ``num_defects`` columns are the defects."""
+    ranks = rankdata(values, axis=1)[:, :num_defects].sum(1)
+    num_normals = values.shape[1] - num_defects
+    aurocs: np.ndarray = (ranks - num_defects * (num_defects + 1) / 2) / (num_defects * num_normals)
+    return aurocs
