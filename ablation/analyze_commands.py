@@ -96,7 +96,7 @@ def next(name: Name, metric: Metric = "probe/auroc", store: StoreOption = None,
          max_more: Annotated[int, typer.Option(min=1, help="most seeds to add")] = 10,
          format: Annotated[Format | None, typer.Option("--format", help="print the pairs and not a file")] = None,
          ) -> None:
-    """The trials worth running next: a study file that extends this one, reasons on stderr. Exit 4 if there are none."""
+    """The trials worth running next: a study file that extends this one, reasons on stderr. Exit 4 if none is."""
     from ablation.console import note
     from ablation.errors import NothingMatched
     from ablation.results import load_study

@@ -31,7 +31,7 @@ def note(message: str) -> None:
 def emit(frame: pd.DataFrame, format: Format) -> None:
     """Print a frame. JSON is a list of records; a NaN becomes null."""
     if format is Format.json:
-        print(frame.to_json(orient="records", indent=1, force_ascii=False))
+        print(frame.to_json(orient="records", indent=1, force_ascii=False, double_precision=15))
     elif format is Format.csv:
         print(frame.to_csv(index=False), end="")
     elif format is Format.md:

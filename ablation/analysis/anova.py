@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,8 +91,8 @@ def omega_squared(values: np.ndarray, ci: float = 0.95) -> list[Effect]:
 def swing(values: np.ndarray, axis: int, ci: float = 0.95) -> Swing:
     """How far a score moves when factor ``axis`` of a balanced factorial (L_1, ..., L_F, R) alone changes.
 
-    sqrt(2 (MS - MSE) / R), MS over all effects that hold the factor: interactions count. Interval as in
-    ``omega_squared``; NaN without repeats.
+    sqrt(2 (MS - MSE) / R), MS over all effects that hold the factor: interactions count. Interval from the noncentral
+    chi-squared of SS / MSE (MSE counts as known: here it cancels, unlike in omega squared); NaN without repeats.
     """
     table = sums_of_squares(values)
     df_error, ss_error = table[()]
@@ -101,22 +102,29 @@ def swing(values: np.ndarray, axis: int, ci: float = 0.95) -> Swing:
     df, ss = sum(part[0] for part in parts), sum(part[1] for part in parts)
     if not mse > 0:
         return Swing(math.nan, *NAN)
-    low, high = noncentrality(ss / df / mse, df, df_error, ci)
+    shift = ss / mse
+    low, high = _bounds(lambda bound: stats.ncx2.cdf(shift, df, bound) if bound > 0 else stats.chi2.cdf(shift, df),
+                        shift, ci)
     value = math.sqrt(max(0.0, 2 * (ss / df - mse) / repeats))
     return Swing(value, *(math.sqrt(2 * bound * mse / (df * repeats)) for bound in (low, high)))
 
 
 def noncentrality(f: float, df: int, df_error: int, ci: float) -> Interval:
     """Interval of the noncentrality parameter of an F statistic; a bound is 0 where even 0 is too large."""
+    return _bounds(lambda bound: stats.ncf.cdf(f, df, df_error, bound) if bound > 0 else stats.f.cdf(f, df, df_error),
+                   f * df, ci)
+
+
+def _bounds(cdf: Callable[[float], float], start: float, ci: float) -> Interval:
+    """Parameters at which a statistic lies at its upper and lower quantile; ``cdf`` falls in the parameter."""
 
     def bound(quantile: float) -> float:
-        def excess(value: float) -> float:  # the CDF falls in value; far out it underflows to NaN
-            cdf = stats.ncf.cdf(f, df, df_error, value) if value > 0 else stats.f.cdf(f, df, df_error)
-            return float(np.nan_to_num(cdf)) - quantile
+        def excess(value: float) -> float:  # far out the CDF underflows to NaN
+            return float(np.nan_to_num(cdf(value))) - quantile
 
         if excess(0.0) <= 0:
             return 0.0
-        high = f * df + 10.0
+        high = start + 10.0
         while excess(high) > 0:
             high *= 1.5
         return float(optimize.brentq(excess, 0.0, high, xtol=1e-6, rtol=1e-8))

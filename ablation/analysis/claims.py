@@ -181,7 +181,7 @@ def _no_backbone_leads(study: _Study) -> _Evidence:
     verdict = "undecided"
     if min(leads) > 0:
         verdict = "supported"
-    elif max(leads) >= len(tests) / 2:
+    elif (found.lo > 0 or found.hi < 0) and len({value > 0 for value, *_ in tests}) == 1:
         verdict = "contradicted"
     return _Evidence(found.effect, found.lo, found.hi, found.n, note, verdict)
 
@@ -244,7 +244,7 @@ CLAIMS: dict[str, tuple[str, str, str, Callable[[_Study], _Evidence]]] = {
            "both this interval and that of the omega squared above 0: supported; both below: contradicted",
            _method_over_backbone),
     "C2b": ("Neither backbone leads consistently", "first backbone less second, paired by seed",
-            "both lead in some cell: supported; one in half of the cells or more, the other in none: contradicted",
+            "both lead in some cell: supported; interval off 0 and every cell on one side: contradicted",
             _no_backbone_leads),
     "C3": ("SimCLR on ResNet-18 does notably well above 5 % of defects", "its score less the mean of all other cells",
            POSITIVE, _simclr_resnet),

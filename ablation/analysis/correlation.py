@@ -87,11 +87,13 @@ def pooled_correlation(x: np.ndarray, y: np.ndarray, groups: np.ndarray, *, cont
 
     ``control`` (N, k): partial, given the ranks of these. With 5 groups the interval is on the wide side.
     """
+    if len(x) < 3:
+        return Correlation(len(x), math.nan)
     everything = [np.arange(len(x))]
     rank_x, rank_y = (_ranks_within(values, everything, control) for values in (x, y))
     rho = _cosine(rank_x, rank_y)
-    if len(x) < 3 or math.isnan(rho):
-        return Correlation(len(x), math.nan)
+    if math.isnan(rho):
+        return Correlation(len(x), rho)
     clusters = [np.flatnonzero(groups == name) for name in np.unique(groups)]
     lo, hi = cluster_interval(rank_x, rank_y, clusters, num_boot, ci, seed) if len(clusters) > 1 else NAN
     tau = math.nan if control is not None else float(stats.kendalltau(x, y).statistic)

@@ -35,15 +35,52 @@ def test_tables_are_those_of_the_results(store: Path, monkeypatch: pytest.Monkey
     results, metric = load_study("demo", store=store), "probe/auroc"
     expected = {
         ("analyze", "correlate"): results.correlate("label_free/rankme", metric),
-        ("analyze", "regret"): results.regret("label_free/rankme", metric),
+        ("analyze", "regret"): results.regret(metric=metric),
         ("analyze", "variance"): results.variance(metric),
         ("analyze", "ranks"): results.compare(metric),
+        ("analyze", "drop"): results.drop(metric),
+        ("analyze", "curves"): results.curves(),
+        ("analyze", "claims"): results.claims(metric),
         ("compare",): results.compare(metric),
     }
     for words, frame in expected.items():
         code, rows = call(monkeypatch, capsys, *words, "demo", "--store", str(store), "--format", "json")
         assert code == 0
-        assert rows == json.loads(frame.to_json(orient="records")), words
+        assert rows == json.loads(frame.to_json(orient="records", double_precision=15)), words
+
+
+def test_the_study_may_come_first(store: Path, monkeypatch: pytest.MonkeyPatch,
+                                  capsys: pytest.CaptureFixture[str]) -> None:
+    usual, other = (call(monkeypatch, capsys, "analyze", *words, "--by", "backbone", "--store", str(store), "--format",
+                         "json") for words in (("ranks", "demo"), ("demo", "ranks")))
+    assert usual == other
+    assert usual[0] == 0
+
+
+def test_next_prints_a_study_that_runs_and_reasons_beside_it(store: Path, monkeypatch: pytest.MonkeyPatch,
+                                                             capsys: pytest.CaptureFixture[str],
+                                                             tmp_path: Path) -> None:
+    monkeypatch.setattr("sys.argv", ["ablation", "analyze", "next", "demo", "--store", str(store), "--max-more", "999"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    shown = capsys.readouterr()
+    (tmp_path / "more.yaml").write_text(shown.out)
+    grown = StudySpec.load(str(tmp_path / "more.yaml"))
+    assert grown.name == "demo"
+    assert grown.grid.seed[:4] == (0, 1, 2, 3)
+    assert "would settle a difference of this size" in shown.err
+    code, pairs = call(monkeypatch, capsys, "analyze", "next", "demo", "--store", str(store), "--format", "json")
+    assert (code, len(pairs)) == (0, 10)
+
+
+def test_next_of_a_settled_study_matches_nothing(store: Path, monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(store / "settled", methods=["simclr", "mae"], epochs=1, num_test=4)
+    code, text = call(monkeypatch, capsys, "analyze", "next", "settled", "--store", str(store))
+    assert code == 4
+    assert "1 of 1 pairs of methods are settled." in text
+    assert "no further trial is worth running" in text
 
 
 def test_groups_are_comma_separated(store: Path, monkeypatch: pytest.MonkeyPatch,

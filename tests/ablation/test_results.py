@@ -160,14 +160,15 @@ def test_one_seed_has_a_value_but_no_interval(tmp_path: Path) -> None:
 
 def test_correlate_tells_three_levels_apart(results: StudyResults) -> None:
     table = results.correlate("label_free/rankme", "probe/auroc", n_boot=100).set_index("level")
-    assert table.index.tolist() == ["within", "between", "pooled"]
-    assert table["n"].tolist() == [105, 6, 105]
+    assert table.index.tolist() == ["within", "partial", "between", "pooled", "pooled_partial"]
+    assert table["n"].tolist() == [105, 105, 6, 105, 105]
     assert table.loc["within", "p"] <= 1
     assert math.isnan(table.loc["pooled", "p"])
-    assert "few clusters (6 of method)" in table.loc["within", "note"]
+    assert table.loc["within", "lo"] < table.loc["within", "rho"] < table.loc["within", "hi"]
     assert "not independent" in table.loc["pooled", "note"]
     cells = results.correlate("label_free/rankme", "probe/auroc", group=["method", "backbone", "imbalance"], n_boot=50)
-    assert cells["num_groups"].tolist() == [35] * 3
+    assert set(cells["num_groups"]) == {35}
+    assert "partial" not in set(cells["level"])  # nothing is left to vary inside a cell but the seed
 
 
 def test_regret_of_the_metric_itself_is_zero_and_of_a_blind_choice_is_not(results: StudyResults) -> None:
@@ -217,7 +218,7 @@ def test_an_unbalanced_cell_costs_seeds_not_levels(tmp_path: Path) -> None:
 
 def test_compare_starts_with_friedman_and_corrects_the_pairs(results: StudyResults) -> None:
     table = results.compare("probe/auroc", by="method")
-    assert table["test"].tolist() == ["friedman"] + ["wilcoxon"] * 15
+    assert table["test"].tolist() == ["friedman"] + ["pair"] * 15
     assert (table["n"] == 5).all()
     assert table.loc[0, "note"] == (
         "1 of 6 blocks left out (unfinished trials); 5 blocks: a Wilcoxon p cannot be below 0.0625"
