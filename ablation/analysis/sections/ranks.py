@@ -1,0 +1,157 @@
+"""Which methods differ, how surely, and what would settle the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ablation.analysis import factors, interval_figures, ranking
+from ablation.analysis.bundle import Bundle
+from ablation.analysis.document import Block, Bullets, Cell, Heading, Note, Section, Table, Text
+from ablation.analysis.extension import extension
+from ablation.analysis.findings import method_order
+from ablation.analysis.formats import fixed3, p_value, signed3, whole
+from ablation.analysis.sections.view import StudyView
+from ablation.analysis.style import context_entries, level_order, method_entries, method_style
+from ablation.analysis.tables import aggregate, labels, preference
+from ablation.errors import AblationError, NothingMatched
+
+NUM_THRESHOLDS = 60
+
+
+def section(view: StudyView, bundle: Bundle) -> Section | None:
+    """Ranks, pairs, profiles and power; None for fewer than two methods with results in one block."""
+    if view.trials["method"].nunique() < 2 or view.done.empty:
+        return None
+    blocks = [_strip(view, bundle), *_overall(view, bundle)]
+    try:
+        table = factors.compare(view.trials, view.metric)
+    except NothingMatched as reason:
+        return Section("ranks", "Which methods differ", (*blocks, Text(f"Methods cannot be ranked: {reason}.")))
+    bundle.table("ranks", table)
+    blocks += _rank_blocks(table, view, bundle)
+    blocks += _next_blocks(view, bundle)
+    return Section("ranks", "Which methods differ", tuple(blocks))
+
+
+def _strip(view: StudyView, bundle: Bundle) -> Block:
+    levels = level_order(view.done["imbalance"].tolist())
+    points = view.done.rename(columns={view.column: "value"})
+    backbones = list(dict.fromkeys(points["backbone"]))
+
+    def panel(backbone: str) -> object:
+        rows = points[points["backbone"] == backbone]
+        return lambda ax: interval_figures.seed_strip(rows, metric=view.metric, ax=ax, levels=levels).set_title(backbone)
+
+    return bundle.plot("seeds", f"Every finished trial: `{view.metric}` by method, colour by level, n = {len(points)}.",
+                       [(f"Every trial on {name} as one point", panel(name)) for name in backbones],  # type: ignore[misc]
+                       kind="wide", legend=context_entries(levels, []))
+
+
+def _overall(view: StudyView, bundle: Bundle) -> list[Block]:
+    """Interquartile mean per method, and the profile of its runs."""
+    frame = aggregate(view.trials, view.metric, by=["method"], stat="iqm")
+    bundle.table("iqm", frame)
+    methods = [m for m in method_order(view.trials) if m in set(view.done["method"])]
+    named = frame.assign(label=[method_style(m, methods).label for m in frame["method"]])
+    table = Table.from_frame("iqm", "Interquartile mean over all cells", named, {
+        "label": ("Method", str), ("n", "planned"): ("Trials", _of), ("value", "lo", "hi"): ("IQM", _spanned)})
+    values = view.done[view.column].to_numpy(float)
+    grid = np.linspace(values.min(), values.max(), NUM_THRESHOLDS)
+    turned = preference(np.array([1.0]), view.metric)[0]
+    rows = []
+    for method in methods:
+        mine = view.done[view.done["method"] == method]
+        where, scores = labels(mine, ["backbone", "imbalance"]), turned * mine[view.column].to_numpy(float)
+        cells = [scores[where == name] for name in np.unique(where)]
+        shares = ranking.performance_profile(cells, turned * grid)
+        rows += [{"method": method, "threshold": t, "share": s} for t, s in zip(grid, shares, strict=True)]
+    profile = bundle.plot("profiles", "Performance profiles: the share of runs beyond a score, cells weighted equally.",
+                          [("Share of runs beyond each score, one line per method",
+                            lambda ax: interval_figures.profiles(pd.DataFrame(rows), metric=view.metric, ax=ax))],
+                          kind="wide", legend=method_entries(methods))
+    return [table, profile]
+
+
+def _rank_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
+    friedman, pairs = table.iloc[0], table.iloc[1:]
+    note = str(friedman["note"])
+    blocks: list[Block] = [Note(
+        f"A block is one backbone at one level, averaged over seeds: n = {int(friedman['n'])} blocks. Friedman's test "
+        f"of equal mean ranks: p {_p(friedman['p'])}. Blocks share data, so p is on the small side. Pairs: difference "
+        "of trials of equal seed with its interval over seeds; P(a beats b) over seeds inside blocks (Agarwal et al. "
+        "2021); Wilcoxon over blocks with Holm; Nemenyi for all pairs of mean ranks at once."
+        + (f" {note}." if note else ""))]
+    names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
+    ranks = {row["a"]: row["rank_a"] for row in pairs.to_dict("records")}
+    ranks |= {row["b"]: row["rank_b"] for row in pairs.to_dict("records")}
+    order = sorted(names, key=lambda name: ranks[name])
+    width = float(friedman["critical_difference"])
+    frame = pd.DataFrame({"method": order, "rank": [ranks[name] for name in order]})
+    spans = ranking.cliques(frame["rank"].to_numpy(float), width)
+    if len(order) > 2:
+        blocks.append(bundle.plot("critical_difference", "Mean ranks over blocks, 1 = best; a bar joins what Nemenyi's "
+                                  "test does not tell apart.", [("Critical-difference diagram of the mean ranks",
+                                  lambda ax: interval_figures.critical_difference(frame, width, spans, ax=ax))],
+                                  kind="wide"))
+    blocks.append(bundle.plot("improvement", "P(row beats column), percent; shaded and bold where the 95 % interval "
+                              "excludes one half.", [("Probability that one method beats another",
+                              lambda ax: interval_figures.improvement_matrix(pairs, order, ax=ax))], kind="wide"))
+    named = pairs.assign(pair=[f"{_label(a, names)} − {_label(b, names)}" for a, b in zip(pairs["a"], pairs["b"],
+                                                                                          strict=True)])
+    blocks.append(Table.from_frame("ranks", "Pairs of methods", named, {
+        "pair": ("Pair", str), "num_pairs": ("n", whole), ("difference", "lo", "hi"): ("Difference", _signed),
+        ("prob_better", "prob_lo", "prob_hi"): ("P(better)", _spanned), "p_holm": ("Wilcoxon p (Holm)", p_value),
+        "p_nemenyi": ("Nemenyi p", p_value)}))
+    return blocks
+
+
+def _next_blocks(view: StudyView, bundle: Bundle) -> list[Block]:
+    """Power of the pairs, and the trials worth running next."""
+    from ablation.spec import StudySpec
+
+    try:
+        spec = StudySpec.load(view.results.study_dir / "study.yaml")
+        found = extension(view.trials, spec, view.metric)
+    except (AblationError, OSError):
+        return []
+    if found.pairs.empty:
+        return []
+    bundle.table("power", found.pairs)
+    names = method_order(view.trials)
+    named = found.pairs.assign(
+        pair=[f"{_label(a, names)} − {_label(b, names)}" for a, b in zip(found.pairs["a"], found.pairs["b"], strict=True)],
+        word=["settled" if settled else "open" for settled in found.pairs["settled"]])
+    table = Table.from_frame("power", "What the present seeds can show", named, {
+        "pair": ("Pair", str), ("n", "blocks"): ("Pairs of trials", _in_blocks),
+        ("difference", "lo", "hi"): ("Difference", _signed), "word": ("State", str),
+        "smallest": ("Smallest difference shown", fixed3), "more_seeds": ("More seeds to settle", whole)},
+        "Intervals hold for all pairs together (Bonferroni). Power 80 %. More seeds: for the difference as seen, which is "
+        "itself uncertain; a dash is more than 1,000.")
+    advice = f"`ablation analyze next {view.results.name}` prints the study file that runs them."
+    return [Heading("How sure, and what next"), Bullets((*found.lines(), *((advice,) if found.spec else ()))), table]
+
+
+def _label(method: str, names: list[str]) -> str:
+    return method_style(method, names).label
+
+
+def _p(value: float) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _of(n: object, planned: object) -> str:
+    return whole(n) if n == planned else f"{whole(n)} of {whole(planned)}"
+
+
+def _in_blocks(n: object, blocks: object) -> str:
+    return f"{whole(n)} in {whole(blocks)} blocks"
+
+
+def _spanned(value: object, lo: object, hi: object) -> Cell:
+    return Cell(fixed3(value), f"{fixed3(lo)} to {fixed3(hi)}" if isinstance(lo, float) and lo == lo else "")
+
+
+def _signed(value: object, lo: object, hi: object) -> Cell:
+    return Cell(signed3(value), f"{signed3(lo)} to {signed3(hi)}" if isinstance(lo, float) and lo == lo else "")

@@ -1,0 +1,135 @@
+"""Choosing a model without labels: all label-free metrics side by side, and what a choice by each costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ablation.analysis import interval_figures, selectors, statistics
+from ablation.analysis.bundle import Bundle
+from ablation.analysis.document import Block, Cell, Note, Section, Table, Text, code
+from ablation.analysis.formats import fixed3, p_value, signed2, signed3, signed_range, whole, words
+from ablation.analysis.sections.view import StudyView, self_supervised
+from ablation.analysis.tables import higher_is_better
+from ablation.errors import NothingMatched
+
+GROUP = ("method", "backbone")
+CONTEXT = ("method", "imbalance")
+
+
+def section(view: StudyView, bundle: Bundle) -> Section | None:
+    """Rank correlation within method and backbone, and regret; None where no label-free metric was measured."""
+    trials = selectors.with_clid(self_supervised(view.done))
+    names = selectors.selectors_of(trials) if len(trials) else []
+    if not names:
+        return None
+    blocks: list[Block] = []
+    table = _correlations(trials, names, view.metric)
+    if len(table):
+        bundle.table("selectors", table)
+        blocks += _correlation_blocks(table, view, bundle)
+    try:
+        costs = selectors.regret(trials, names, view.metric, CONTEXT, scores=view.results.scores)
+    except NothingMatched:
+        blocks.append(Text("No method has two finished trials at one level to choose from."))
+    else:
+        bundle.table("regret", costs)
+        blocks += _regret_blocks(costs, view, bundle)
+    return Section("selection", "Choosing a model without labels", tuple(blocks))
+
+
+def _correlations(trials: pd.DataFrame, names: list[str], metric: str) -> pd.DataFrame:
+    """One row per selector: headline (within method and backbone), partial, pooled; Holm over the selectors."""
+    rows = []
+    for name in names:
+        try:
+            found = selectors.correlate(trials, name, metric, GROUP).set_index("level")
+        except NothingMatched:
+            continue
+        head = dict(found.loc["within"])
+        given = dict(found.loc["partial"]) if "partial" in found.index else {}
+        rows.append({"selector": name, "n": head["n"], "rho": head["rho"], "lo": head["lo"], "hi": head["hi"],
+                     "tau": head["tau"], "p": head["p"], "partial": given.get("rho", np.nan),
+                     "partial_lo": given.get("lo", np.nan), "partial_hi": given.get("hi", np.nan),
+                     "pooled": found.loc["pooled", "rho"],
+                     "simpson": str(found.loc["pooled", "note"]).startswith("Simpson")})
+    table = pd.DataFrame(rows)
+    if len(table):
+        table["p_holm"] = statistics.holm(table["p"].to_numpy(float))
+        table["expected"] = [1.0 if higher_is_better(name) else -1.0 for name in table["selector"]]
+    return table
+
+
+def _correlation_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
+    drawn = table[np.isfinite(table["rho"])].sort_values("rho", ascending=False, kind="stable")
+    blocks: list[Block] = [Note(
+        "Spearman's ρ of each label-free metric with the score among trials of one method and backbone, over levels and "
+        "seeds; hollow: p > 0.05 after Holm over the "
+        f"{len(table)} metrics (p by shuffling inside method and backbone). Intervals resample these groups. "
+        "`train/loss` is what every selector must beat. The partial ρ is given the prevalence, which moves both; the "
+        "pooled one mixes methods and says nothing about choosing a run. `label_free_own/` metrics, on each "
+        "trial's own images, are in the tables only.")]
+    if len(drawn):
+        frame = drawn.rename(columns={"selector": "name", "rho": "value"})
+        blocks.append(bundle.plot(
+            "selectors", f"Rank correlation with `{view.metric}` within method and backbone, 95 % intervals.",
+            [("Rank correlation of every label-free metric with the score", lambda ax: interval_figures.forest(
+                frame, ax=ax, xlabel="Spearman's ρ", reference=0.0, filled=(frame["p_holm"] <= 0.05).tolist()))],
+            kind="tall"))
+    blocks.append(Table.from_frame("selectors", f"Label-free metrics against {code(view.metric)}", table, {
+        "selector": ("Metric", code), "n": ("n", whole), "rho": ("ρ", signed2),
+        ("lo", "hi"): ("95 % interval", signed_range), "tau": ("Kendall τ", signed2), "p_holm": ("p (Holm)", p_value),
+        ("partial", "partial_lo", "partial_hi"): ("ρ given prevalence", _with_range),
+        ("pooled", "simpson"): ("Pooled ρ", _pooled)}))
+    return blocks
+
+
+def _with_range(value: object, lo: object, hi: object) -> Cell:
+    return Cell(signed2(value), notes=(signed_range(lo, hi),))
+
+
+def _pooled(value: object, simpson: object) -> Cell:
+    return Cell(signed2(value), problems=("Simpson's paradox",) if simpson else ())
+
+
+def _regret_blocks(costs: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
+    num = int(costs["n"].iloc[0])
+    blind = float(costs.set_index("selector").loc["random", "regret"])
+    frame = costs.sort_values("regret", kind="stable").rename(columns={"selector": "name", "regret": "value"})
+    told = ((frame["gain_lo"] > 0) | (frame["gain_hi"] < 0)).tolist()
+    plot = bundle.plot(
+        "regret", f"Regret in units of `{view.metric}`: what a choice by each selector loses against the best trial.",
+        [("Regret of every selector", lambda ax: interval_figures.forest(
+            frame, ax=ax, xlabel=f"regret ({view.metric})", reference=blind, reference_label="blind choice",
+            filled=told))], kind="tall")
+    table = Table.from_frame("regret", "Selection regret", costs, {
+        "selector": ("Selector", code), "n": ("Contexts", whole),
+        ("regret", "lo", "hi"): ("Regret", _cost), ("gain", "gain_lo", "gain_hi"): ("Gain on a blind choice", _gain),
+        "p_holm": ("p (Holm)", p_value), "picked_best": ("Picked the best", fixed3), "note": ("Note", words)})
+    return [_verdict(costs, blind, num), Note(
+        "A context is one method at one level; the choice is among its backbones and seeds. The oracle has regret 0. "
+        "`labelled_20` … choose by the probe's AUROC on that many labelled validation defects (mean over 50 "
+        "draws). Filled: the interval of the gain on a blind choice excludes 0."), plot, table]
+
+
+def _verdict(costs: pd.DataFrame, blind: float, num: int) -> Text:
+    """What the label-free selectors gain, in one sentence."""
+    free = costs[costs["selector"].str.startswith("label_free/")]
+    better = free[(free["gain_lo"] > 0) & (free["p_holm"] <= 0.05)].sort_values("regret")
+    start = f"Over {num} contexts a blind choice loses {blind:.3f} on the best trial. "
+    if better.empty:
+        return Text(f"{start}No label-free metric chooses better than blindly beyond doubt (Holm over {len(free)} metrics).")
+    best = better.iloc[0]
+    loss = costs[costs["selector"] == selectors.LOSS]
+    beside = f"; choosing by the training loss loses {loss['regret'].iloc[0]:.3f}" if len(loss) else ""
+    return Text(f"{start}{len(better)} of {len(free)} label-free metrics choose better than that beyond doubt (Holm), "
+                f"first {code(best['selector'])} with a regret of {best['regret']:.3f}{beside}. Being the best of "
+                f"{len(free)}, it is flattered by having been picked here.")
+
+
+def _cost(value: object, lo: object, hi: object) -> Cell:
+    return Cell(fixed3(value), f"{fixed3(lo)} to {fixed3(hi)}" if isinstance(lo, float) and lo == lo else "")
+
+
+def _gain(value: object, lo: object, hi: object) -> Cell:
+    return Cell(signed3(value), f"{signed3(lo)} to {signed3(hi)}" if isinstance(lo, float) and lo == lo else "")
