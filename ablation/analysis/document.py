@@ -186,6 +186,11 @@ def spans(text: str) -> list[Span]:
     return [(kind, part) for kind, part in found if part]
 
 
+def unbroken(text: str) -> str:
+    """With no-break spaces where a line must not end: before a per cent sign, after ±, around ``=`` of ``n = 3``."""
+    return re.sub(r"(?<=\d) (?=%)|(?<=±) |(?<=\b[np]) (?=[=<])|(?<=\b[np] [=<]) (?=\d)", "\u00a0", text)
+
+
 def plain(text: str) -> str:
     """The text without its markup."""
     return "".join(part for _, part in spans(text))

@@ -214,7 +214,7 @@ def facets(
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     # Rough width of a legend entry in inches; text is measured only when the figure is drawn.
-    widest = max((0.6 + 0.07 * min(len(entry.label), LEGEND_LINE) for entry in legend), default=1.0)
+    widest = max((0.5 + 0.065 * min(len(entry.label), LEGEND_LINE) for entry in legend), default=1.0)
     figure = Figure(figsize=(width * columns, height * rows + (0.5 if legend else 0)), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for ax, draw in zip(grid, panels, strict=False):
@@ -225,7 +225,7 @@ def facets(
         figure.legend(
             handles=[entry.handle() for entry in legend],
             loc="outside lower center",
-            ncol=max(1, min(len(legend), int(width * columns / widest))),
+            ncol=-(-len(legend) // -(-len(legend) // max(1, int(width * columns / widest)))),
         )
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # placed once is enough for all file formats

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ablation.analysis.bundle import page_colors
-from ablation.analysis.document import Block, Cell, Document, Table, plain, printable, spans
+from ablation.analysis.document import Block, Cell, Document, Table, plain, printable, spans, unbroken
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -24,11 +25,16 @@ def render(document: Document) -> str:
     return environment.get_template("report.html.j2").render(document=document)
 
 
-def _inline(text: str) -> Markup:
+def _inline(text: str, joints: bool = False) -> Markup:
+    """``joints`` lets a long name break after its ``_``, ``-`` and ``/``."""
     from markupsafe import Markup, escape
 
     tags = {"": "{}", "code": "<code>{}</code>", "bold": "<strong>{}</strong>"}
-    return Markup("").join(Markup(tags[kind].format(escape(part))) for kind, part in spans(text))
+    parts = []
+    for kind, part in spans(text):
+        shown = str(escape(part if kind == "code" else unbroken(part)))
+        parts.append(tags[kind].format(re.sub(r"([_/-])(?=\w)", r"\1<wbr>", shown) if joints else shown))
+    return Markup("".join(parts))
 
 
 def _cell(cell: Cell | str) -> Cell:

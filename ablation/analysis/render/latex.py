@@ -22,6 +22,7 @@ from ablation.analysis.document import (
     plain,
     printable,
     spans,
+    unbroken,
 )
 from ablation.analysis.render.tex_characters import escape, escape_code
 
@@ -87,8 +88,12 @@ def _block(block: Block) -> str:
 
 
 def _inline(text: str) -> str:
-    marks = {"": ("", escape, ""), "code": (r"\texttt{", escape_code, "}"), "bold": (r"\textbf{", escape, "}")}
+    marks = {"": ("", _words, ""), "code": (r"\texttt{", escape_code, "}"), "bold": (r"\textbf{", _words, "}")}
     return "".join(marks[kind][0] + marks[kind][1](part) + marks[kind][2] for kind, part in spans(text))
+
+
+def _words(text: str) -> str:
+    return escape(unbroken(text))
 
 
 def _muted(text: str) -> str:
