@@ -48,6 +48,6 @@ def write_report(
     sections = tuple(section for section in built if section is not None)
     document = Document(results.name, kicker(view), summary(view), sections)
     for suffix, text in render.ALL.items():
-        bundle.files[f"report.{suffix}"] = text(document).encode()
+        bundle.files[f"report.{suffix}"] = text(document).encode(errors="replace")
     write(out, bundle.files)
     return out / "report.html"

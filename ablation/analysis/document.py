@@ -187,8 +187,8 @@ def spans(text: str) -> list[Span]:
 
 
 def unbroken(text: str) -> str:
-    """With no-break spaces where a line must not end: before a per cent sign, after ±, around ``=`` of ``n = 3``."""
-    return re.sub(r"(?<=\d) (?=%)|(?<=±) |(?<=\b[np]) (?=[=<])|(?<=\b[np] [=<]) (?=\d)", "\u00a0", text)
+    """With no-break spaces where no line may end: before ``%``, after ``±`` and ``<``."""
+    return re.sub(r"(?<=\d) (?=%)|(?<=[±<]) ", "\u00a0", text)
 
 
 def plain(text: str) -> str:
@@ -203,4 +203,5 @@ def code(text: object) -> str:
 
 def printable(text: str) -> str:
     """The text without control characters and lone surrogates, which no format can hold."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "?" for c in text)

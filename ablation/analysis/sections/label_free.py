@@ -33,7 +33,7 @@ def section(view: StudyView, bundle: Bundle) -> Section:
     rows = []
     for selector in SELECTORS:
         x, y = f"metrics.{selector}", view.column
-        if x not in view.done:
+        if x not in view.done or y not in view.done:
             continue
         points = view.done[np.isfinite(view.done[[x, y]].to_numpy(float)).all(axis=1)]
         if points.empty:
