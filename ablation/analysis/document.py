@@ -134,7 +134,8 @@ class Pictures:
     def listing(self) -> Table:
         """Names, truths and scores, for formats that hold no pictures."""
         rows = tuple(Row((code(p.image_id), p.truth, f"{p.score:.3f}")) for p in self.pictures)
-        return Table("", self.title, ("Image", "Truth", "Score"), rows or (Row(("None.", "", "")),))
+        note = "The pictures are in report.html." if rows else ""
+        return Table("", self.title, ("Image", "Truth", "Score"), rows or (Row(("None.", "", "")),), note)
 
 
 @dataclass(frozen=True)
