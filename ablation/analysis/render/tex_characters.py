@@ -82,7 +82,7 @@ def escape(text: str) -> str:
 def escape_code(text: str) -> str:
     """For ``\\texttt``: straight quotes, and line breaks allowed after the joints of names."""
     straight = r"\textquotesingle{}".join(map(escape, text.split("'")))
-    return re.sub(r"([-/.,:=])(?![{$])", r"\1\\allowbreak{}", straight)
+    return re.sub(r"([-/](?=[\w\\])|[.,:=](?=[A-Za-z]))", r"\1\\allowbreak{}", straight)
 
 
 def _character(c: str) -> str:
