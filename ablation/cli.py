@@ -248,7 +248,7 @@ def score(name: Name, key: Annotated[str, typer.Argument(help="a finished trial"
 @app.command(epilog="Example: ablation report quickstart --out /tmp/report")
 def report(name: Name, store: StoreOption = None,
            out: Annotated[Path | None, typer.Option(help="folder [STORE/<study>/report]")] = None) -> None:
-    """Write the report (one HTML file, CSV tables, figures) and print its path."""
+    """Write the report (HTML, Markdown, LaTeX; tables and figures beside them) and print its path."""
     from ablation.results import load_study
 
     print(load_study(name, store=store).report(out))

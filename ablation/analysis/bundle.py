@@ -1,8 +1,9 @@
-"""The files of a report: tables, figures (drawn for the page and for slides) and the page, replaced together."""
+"""The files of a report: tables, figures (drawn for the page, slides and papers) and its texts, replaced together."""
 
 from __future__ import annotations
 
 import html
+import io
 import os
 import re
 import shutil
@@ -10,11 +11,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pandas as pd
 
 from ablation.analysis import figures
+from ablation.analysis.document import Plot
 from ablation.analysis.style import INK, MUTED, RULE, Entry
 
 if TYPE_CHECKING:
@@ -37,13 +39,10 @@ INKS = {
 """Figure colours that the page's style sheet replaces in dark mode."""
 
 
-@dataclass
-class Section:
-    """One plot section: panels for the page, one figure for the files."""
-
-    panels: list[str] = field(default_factory=list)
-    legend: list[Entry] = field(default_factory=list)
-    missing: str = ""
+Panel: TypeAlias = tuple[str, Callable[["Axes"], object]]
+"""What a panel shows, for who cannot see it, and the function that draws it."""
+SIZES = {"wide": (2, 4.3, 3.1), "small": (3, 2.9, 2.4), "tall": (1, 5.6, 4.6)}
+"""Columns of the whole figure, width and height of one panel in inches."""
 
 
 @dataclass
@@ -53,32 +52,53 @@ class Bundle:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
-        self.files[f"tables/{name}.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
+        """``tables/NAME.csv`` and ``.parquet``."""
+        self.files[f"tables/{name}.csv"] = frame.to_csv(index=False, lineterminator="\n").encode(errors="replace")
+        self.files[f"tables/{name}.parquet"] = to_parquet(frame)
 
     def plot(
         self,
         name: str,
-        titles: Sequence[str],
-        panels: Sequence[Callable[[Axes], object]],
+        caption: str,
+        panels: Sequence[Panel],
         *,
-        columns: int,
-        width: float,
-        height: float,
-        legend: list[Entry],
+        kind: Literal["wide", "small", "tall"] = "small",
+        legend: Sequence[Entry] = (),
         sharey: bool = False,
-    ) -> Section:
-        """Draw each panel for the page and all of them as ``figures/NAME.{png,svg}``."""
+    ) -> Plot:
+        """Draw each panel for the page and all of them as ``figures/NAME.{png,svg,pdf}``. Call in ``house_style``."""
+        columns, width, height = SIZES[kind]
         inline = []
-        for i, (title, draw) in enumerate(zip(titles, panels, strict=True)):
+        for i, (title, draw) in enumerate(panels):
             ax = figures.new_axes(width, height)
             draw(ax)
             figure = ax.get_figure(root=True)
             assert figure is not None
             inline.append(inline_svg(figures.to_svg(figure), f"{name}{i}", title))
-        whole = figures.facets(panels, columns=columns, width=width, height=height, legend=legend, sharey=sharey)
+        draws = [draw for _, draw in panels]
+        whole = figures.facets(draws, columns=columns, width=width, height=height, legend=legend, sharey=sharey)
         self.files[f"figures/{name}.svg"] = figures.to_svg(whole).encode()
         self.files[f"figures/{name}.png"] = figures.to_png(whole)
-        return Section(inline, legend)
+        self.files[f"figures/{name}.pdf"] = figures.to_pdf(whole)
+        return Plot(name, caption, tuple(inline), tuple(legend), kind)
+
+
+def limits(values: pd.Series) -> tuple[float, float]:
+    """The range of an axis that all panels of a plot share."""
+    low, high = float(values.min()), float(values.max())
+    pad = 0.06 * (high - low) or 0.02
+    return low - pad, high + pad
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """The frame without its index; a column of several kinds of values (0.05 and ``natural``) becomes text."""
+    whole = ("string", "floating", "integer", "boolean", "empty")
+    objects = [name for name in frame.columns if frame[name].dtype == object]
+    mixed = [name for name in objects if pd.api.types.infer_dtype(frame[name], skipna=True) not in whole]
+    texts = {name: frame[name].map(str, na_action="ignore") for name in mixed}
+    buffer = io.BytesIO()
+    frame.assign(**texts).to_parquet(buffer, index=False)
+    return buffer.getvalue()
 
 
 def inline_svg(svg: str, prefix: str, title: str) -> str:
@@ -105,7 +125,7 @@ def page_colors(svg: str) -> str:
 
 
 def write(out: Path, files: dict[str, bytes]) -> None:
-    """All files are complete before the first old one is replaced; the page comes last."""
+    """All files are complete before the first old one is replaced; ``report.html`` comes last."""
     out.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".report-", dir=out))
     try:

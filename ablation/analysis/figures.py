@@ -18,17 +18,22 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 from ablation.analysis.style import (
     BASELINE_DASHES,
     INK,
+    LEGEND_LINE,
     MUTED,
     RANDOM_INIT,
     Entry,
     Style,
     backbone_marks,
+    in_lines,
     level_colors,
     level_label,
     line_dashes,
     method_entries,
     method_style,
 )
+
+TITLE_LINE, NAME_LINE = 22, 28
+"""Most characters of a line of the title over, and of a name beside, the smallest panel."""
 
 
 def new_axes(width: float = 4.6, height: float = 3.1) -> Axes:
@@ -72,7 +77,7 @@ def score_vs_imbalance(
         where = ("axes fraction", "data")
         ax.annotate("chance", (1, 0.5), xycoords=where, ha="right", va="bottom", color=MUTED, fontsize=7.5)
     _prevalence_axis(ax, frame)
-    ax.set_ylabel(metric)
+    ax.set_ylabel(in_lines(metric, NAME_LINE))
     if legend:
         handles = [entry.handle() for entry in entries]
         ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncol=3)
@@ -145,11 +150,13 @@ def selector_scatter(
     ax.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=3))
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.margins(0.09)
-    ax.set_title(title)
+    title = in_lines(title, TITLE_LINE)
     if note:
         ax.set_title(note, loc="right", fontsize=8, fontweight="normal", color=MUTED)
-    ax.set_xlabel(x.removeprefix("metrics."))
-    ax.set_ylabel(y.removeprefix("metrics."))
+        title += "\n" if len(title.split("\n")[-1]) > 14 else ""  # a line of its own for the note
+    ax.set_title(title)
+    ax.set_xlabel(in_lines(x.removeprefix("metrics."), NAME_LINE))
+    ax.set_ylabel(in_lines(y.removeprefix("metrics."), NAME_LINE))
     return ax
 
 
@@ -188,9 +195,9 @@ def learning_curves(
             ax.plot(rows["epoch"].iloc[-1], rows["value"].iloc[-1], marker="x", ms=6.5, mew=1.6, color=color)
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    ax.set_title(title)
+    ax.set_title(in_lines(title, TITLE_LINE))
     ax.set_xlabel("epoch")
-    ax.set_ylabel(ylabel)
+    ax.set_ylabel(in_lines(ylabel, NAME_LINE))
     return ax
 
 
@@ -206,6 +213,8 @@ def facets(
     """All panels on one Figure, with one legend below: the version for slides and papers."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
+    # Rough width of a legend entry in inches; text is measured only when the figure is drawn.
+    widest = max((0.5 + 0.065 * min(len(entry.label), LEGEND_LINE) for entry in legend), default=1.0)
     figure = Figure(figsize=(width * columns, height * rows + (0.5 if legend else 0)), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
     for ax, draw in zip(grid, panels, strict=False):
@@ -216,10 +225,10 @@ def facets(
         figure.legend(
             handles=[entry.handle() for entry in legend],
             loc="outside lower center",
-            ncol=min(len(legend), 1 + 3 * columns),
+            ncol=-(-len(legend) // -(-len(legend) // max(1, int(width * columns / widest)))),
         )
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # placed once is enough for both file formats
+    figure.set_layout_engine("none")  # placed once is enough for all file formats
     return figure
 
 
@@ -234,4 +243,11 @@ def to_svg(figure: Figure) -> str:
 def to_png(figure: Figure, dpi: int = 130) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """PDF with its fonts, without dates or version stamps. Call inside ``house_style``."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return buffer.getvalue()

@@ -126,8 +126,8 @@ def improvement_matrix(frame: pd.DataFrame, methods: Sequence[str], *, ax: Axes 
             value, told = known[first, second]
             if told:
                 alpha = 0.12 + 0.5 * abs(value - 0.5) / 0.5
-                ax.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=BLUE if value > 0.5 else ORANGE, alpha=alpha,
-                                lw=0)
+                ax.fill_between([j - 0.5, j + 0.5], i - 0.5, i + 0.5, color=BLUE if value > 0.5 else ORANGE,
+                                alpha=alpha, lw=0)
             ax.annotate(f"{100 * value:.0f}", (j, i), ha="center", va="center", fontsize=8.5,
                         fontweight="bold" if told else "normal")
     names = [method_style(method, list(methods)).label for method in methods]

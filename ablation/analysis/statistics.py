@@ -88,12 +88,13 @@ def mover(first: float, first_interval: Interval, second: float, second_interval
     return centre - math.hypot(first - l1, u2 - second), centre + math.hypot(u1 - first, second - l2)
 
 
-def proportion(hits: int, total: int, ci: float = 0.95) -> Interval:
-    """Exact interval of a share (Clopper & Pearson 1934)."""
-    if total < 1:
+def percentiles(samples: np.ndarray, ci: float) -> Interval:
+    """The middle ``ci`` of bootstrap samples; NaN without finite ones."""
+    samples = samples[np.isfinite(samples)]
+    if not len(samples):
         return NAN
-    found = stats.binomtest(hits, total).proportion_ci(ci, method="exact")
-    return float(found.low), float(found.high)
+    low, high = np.quantile(samples, [(1 - ci) / 2, (1 + ci) / 2])
+    return float(low), float(high)
 
 
 def skewed_mean(values: np.ndarray, ci: float) -> tuple[float, float, float]:

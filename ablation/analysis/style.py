@@ -5,6 +5,7 @@ Colours are Okabe and Ito's (2008), told apart under every common colour blindne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ RC: dict[Any, Any] = {
     # Text stays text (searchable, follows the page's font) and ids depend on content only: same data, same bytes.
     "svg.fonttype": "none",
     "svg.hashsalt": "ablation",
+    "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
 }
 
 
@@ -75,6 +77,8 @@ LEVEL_COLORS = ["#d55e00", "#e69f00", "#009e73", "#56b4e9", "#0072b2", "#cc79a7"
 BACKBONE_MARKERS = ["o", "s", "^", "D", "v", "P"]
 BACKBONE_DASHES: list[tuple[float, ...]] = [(), (4, 1.6), (1, 1.2), (5, 1, 1, 1)]
 BASELINE_DASHES = (1.0, 1.4)
+LEGEND_LINE = 32
+"""Most characters of a line in a figure's legend."""
 
 
 def method_style(method: str, methods: Sequence[str] = ()) -> Style:
@@ -84,6 +88,16 @@ def method_style(method: str, methods: Sequence[str] = ()) -> Style:
     unknown = sorted({m for m in methods if m not in METHOD_STYLES} | {method})
     color, marker = _SPARE[unknown.index(method) % len(_SPARE)]
     return Style(method, color, marker)
+
+
+def in_lines(label: str, most: int) -> str:
+    """A long label broken after spaces, ``_``, ``-`` and ``/`` (else anywhere): no line is longer than ``most``."""
+    lines = [""]
+    for part in re.findall(rf"[^\s_/-]{{0,{most - 1}}}[\s_/-]?", label):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.strip() for line in lines)
 
 
 def backbone_label(backbone: str) -> str:
@@ -142,7 +156,8 @@ class Entry:
 
     def handle(self) -> Line2D:
         style = line_dashes(self.dashes) if self.line else "none"
-        return Line2D([], [], color=self.color, marker=self.marker, ls=style, lw=1.6, ms=6, label=self.label)
+        return Line2D([], [], color=self.color, marker=self.marker, ls=style, lw=1.6, ms=6,
+                      label=in_lines(self.label, LEGEND_LINE))
 
     def svg(self) -> str:
         """The entry as a small picture for HTML."""

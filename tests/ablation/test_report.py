@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
+import math
 import re
 import time
 from pathlib import Path
@@ -11,6 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablation.analysis.document import Cell, Document, Section
+from ablation.analysis.render import ALL
+from ablation.analysis.sections.scores import score_tables
+from ablation.analysis.sections.view import StudyView
+from ablation.analysis.style import method_style
 from ablation.report import write_report
 from ablation.results import StudyResults, load_study
 from ablation.store import TrialState, TrialStatus
@@ -18,7 +25,7 @@ from tests.ablation.synthetic_study import draw_images, write_study
 from trainers.config import DataConfig
 
 NAMED = re.compile(r"(?:src|href|xlink:href)=\"([^\"]*)\"")
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link", "wbr"}
 DIVERGED = TrialStatus(state=TrialState.FAILED, reason="diverged", message="loss is nan in epoch 4")
 STALE = TrialStatus(state=TrialState.RUNNING, heartbeat=1.0)
 SMALL = {"methods": ["simclr", "mae", "supervised"], "backbones": ["resnet18"], "imbalance": (0.05, 0.5), "epochs": 4}
@@ -98,9 +105,11 @@ def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
             }
         )
     assert outputs[0] == outputs[1]
-    assert {"report.html", "tables/trials.csv", "figures/score_vs_imbalance.png", "figures/rankme.svg"} <= {
-        str(p) for p in outputs[0]
-    }
+    figures = {f"figures/{name}.{kind}" for name in ("score_vs_imbalance", "rankme") for kind in ("png", "svg", "pdf")}
+    tables = {f"tables/{name}.{kind}" for name in ("trials", "scores", "failures") for kind in ("csv", "parquet")}
+    assert figures | tables | {"report.html", "report.md", "report.tex"} <= {str(p) for p in outputs[0]}
+    papers = [data for name, data in outputs[0].items() if name.suffix == ".pdf"]
+    assert not any(b"/CreationDate" in data or b"matplotlib" in data.lower() for data in papers)
 
 
 def test_unfinished_trials_are_shown_with_their_reason_and_never_dropped(tmp_path: Path) -> None:
@@ -129,7 +138,7 @@ def test_one_seed_gives_points_without_intervals_and_says_so(tmp_path: Path) -> 
     assert "Every cell rests on one trial" in text
     assert "One trial each: another seed may change this order." in text
     assert "±" not in text
-    assert "95 % interval" not in text.split("1 Scores by imbalance")[0]
+    assert "95 % interval" not in text.split("1 Score against imbalance")[0]
     assert "Too few comparable trials" in text or "do not tell an association" in text
 
 
@@ -162,6 +171,63 @@ def test_bold_is_the_best_self_supervised_method(
     page = finished[1].read_text()
     rows = dict(re.findall(r'<th scope="row">(SimCLR|MAE|Supervised)</th>(.*?)</tr>', page, flags=re.DOTALL))
     assert [rows[name].count("<strong>") for name in ("SimCLR", "MAE", "Supervised")] == [2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("levels", "bold"),
+    [
+        ({"simclr": (0.80, 0.78, 0.82, 5), "byol": (0.785, 0.7, 0.8, 5), "mae": (0.775, 0.7, 0.9, 5)}, "simclr byol"),
+        ({"simclr": (0.80, 0.78, 0.82, 5), "supervised": (0.90, 0.89, 0.91, 5)}, "simclr"),
+        ({"simclr": (0.80, math.nan, math.nan, 2), "byol": (0.799, 0.7, 0.9, 5)}, "simclr"),
+        ({"simclr": (0.80, 0.70, 0.90, 1), "byol": (0.799, 0.7, 0.9, 5)}, "simclr"),
+        ({"supervised": (0.90, 0.89, 0.91, 5)}, ""),
+    ],
+    ids=["inside the interval", "supervised is no rival", "no interval", "one trial", "only supervised"],
+)
+def test_bold_also_marks_what_is_not_told_apart_from_the_best(
+    tmp_path: Path, levels: dict[str, tuple[float, float, float, int]], bold: str
+) -> None:
+    """The same cells in all three formats; the mean counts, not whether intervals overlap."""
+    results = study(tmp_path, methods=list(levels), imbalance=(0.05,), seeds=(0,))
+    view = StudyView.of(results, "probe/auroc")
+    rows = [{**dict(zip(("value", "lo", "hi", "n"), values, strict=True)), "method": m} for m, values in levels.items()]
+    cells = pd.DataFrame(rows).assign(backbone="resnet18", imbalance=0.05)
+    table = score_tables(dataclasses.replace(view, cells=cells))[0]
+    names = {method_style(method).label: method for method in levels}
+    shown = {names[str(row.cells[0])]: row.cells[1] for row in table.rows if row.cells[0] in names}
+    assert {m for m, cell in shown.items() if isinstance(cell, Cell) and cell.bold} == set(bold.split())
+    document = Document("t", "", (), (Section("s", "s", (table,)),))
+    marks = {"html": "<strong>0.", "md": "| **0.", "tex": r"\textbf{0."}
+    assert [render(document).count(marks[name]) for name, render in ALL.items()] == [len(bold.split())] * 3
+
+
+def test_numbers_and_words_in_one_column_become_text_in_parquet(tmp_path: Path) -> None:
+    """And the other columns keep their numbers."""
+    out = write_report(study(tmp_path, imbalance=(0.05, "natural"), seeds=(0,)), images=draw_images).parent
+    for name in ("trials", "scores", "correlation", "failures"):
+        frame, text = pd.read_parquet(out / f"tables/{name}.parquet"), pd.read_csv(out / f"tables/{name}.csv")
+        assert frame.shape == text.shape
+    scores = pd.read_parquet(out / "tables/scores.parquet")
+    assert set(scores["imbalance"]) == {"0.05", "natural"}
+    assert scores["value"].dtype == float
+
+
+def test_markdown_and_latex_say_what_the_page_says(finished: tuple[StudyResults, Path]) -> None:
+    """Same numbers, same sections in the same order, and figures that are there."""
+    page, out = finished[1].read_text(), finished[1].parent
+    titles = re.findall(r"<h2 id=\"[^\"]*\">\d ([^<]*)</h2>", page)
+    markdown, latex = (out / "report.md").read_text(), (out / "report.tex").read_text()
+    assert re.findall(r"^## \d (.*)$", markdown, flags=re.MULTILINE) == titles
+    assert re.findall(r"\\section\{(.*?)\}\\label", latex) == titles
+    for text, pattern in ((markdown, r"!\[[^\]]*\]\(([^)]*)\)"), (latex, r"\\includegraphics\[[^\]]*\]\{([^}]*)\}")):
+        links = re.findall(pattern, text)
+        assert len(links) == 4
+        assert all((out / link).stat().st_size > 1000 for link in links)
+    values = re.findall(r"<strong>(0\.\d{3})</strong> ± (0\.\d{3})", page.replace("\u00a0", " "))
+    assert len(values) == 2
+    for value, span in values:
+        assert f"**{value}** ± {span}<br>n = 3" in markdown
+        assert rf"\textbf{{{value}}} $\pm$~{span}" in latex
 
 
 @pytest.mark.parametrize(
@@ -266,11 +332,13 @@ def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytes
 
 def test_names_from_the_study_are_escaped(tmp_path: Path) -> None:
     states = {"simclr": TrialStatus(state=TrialState.FAILED, reason="data", message="<script>alert(1)</script>")}
-    page = write_report(
+    out = write_report(
         study(tmp_path, states=states, methods=["simclr", "mae<b>"], seeds=(0,)), images=draw_images
-    ).read_text()
-    assert "<script>" not in page
-    assert "mae<b>" not in page
+    ).parent
+    for name in ("report.html", "report.md", "report.tex"):
+        text = re.sub(r"^```$.*?^```$", "", (out / name).read_text(), flags=re.DOTALL | re.MULTILINE)
+        assert "<script>" not in text
+        assert "mae<b>" not in text
 
 
 def test_250_trials_are_reported_in_20_seconds(tmp_path: Path) -> None:

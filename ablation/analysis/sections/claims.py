@@ -5,7 +5,7 @@ from __future__ import annotations
 from ablation.analysis.bundle import Bundle
 from ablation.analysis.claims import claims
 from ablation.analysis.document import Cell, Note, Section, Table
-from ablation.analysis.formats import signed3, whole, words
+from ablation.analysis.formats import signed_spanned, whole, words
 from ablation.analysis.sections.view import StudyView
 from ablation.errors import NothingMatched
 
@@ -25,10 +25,10 @@ def section(view: StudyView, bundle: Bundle) -> Section | None:
         ("measure", "note"): ("What the effect is", _measure),
         "rule": ("Rule of the verdict", words),
     })
-    note = Note("Otero, Mateus and Balestriero 2024 (arXiv 2410.04289). Only the direction of a claim can be tested: the "
-                "paper's numbers are not public. C1, C2, C5, C6 and C7 stand in its abstract, C2b, C3 and C4 in summaries "
-                "of it, C1b is our reading of C1. Every verdict follows from the interval by the rule beside it; "
-                "intervals are 95 % each, without a correction over the claims, over seeds, for the methods, "
+    note = Note("Otero, Mateus and Balestriero 2024 (arXiv 2410.04289). Only the direction of a claim can be tested: "
+                "the paper's numbers are not public. C1, C2, C5, C6 and C7 stand in its abstract, C2b, C3 and C4 in "
+                "summaries of it, C1b is our reading of C1. Every verdict follows from the interval by the rule beside "
+                "it; intervals are 95 % each, without a correction over the claims, over seeds, for the methods, "
                 "backbones and levels of this study.")
     return Section("claims", "The paper's claims in this study", (note, table))
 
@@ -38,11 +38,10 @@ def _verdict(verdict: object) -> Cell:
 
 
 def _effect(claim: object, effect: object, lo: object, hi: object, n: object) -> Cell:
-    notes = (f"n = {whole(n)}",) if n else ()
     if claim == "C7":
-        return Cell(whole(effect), notes=())
-    span = f"{signed3(lo)} to {signed3(hi)}" if isinstance(lo, float) and lo == lo else ""
-    return Cell(signed3(effect), span, notes)
+        return Cell(whole(effect))
+    found = signed_spanned(effect, lo, hi)
+    return Cell(found.text, found.interval, (f"n = {whole(n)}",) if n else ())
 
 
 def _measure(measure: object, note: object) -> Cell:

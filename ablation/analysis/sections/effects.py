@@ -6,9 +6,9 @@ import pandas as pd
 
 from ablation.analysis import factors, interval_figures
 from ablation.analysis.bundle import Bundle
-from ablation.analysis.document import Block, Cell, Note, Section, Table, Text, code
+from ablation.analysis.document import Block, Note, Section, Table, Text, code
 from ablation.analysis.findings import prevalences
-from ablation.analysis.formats import fixed3, p_value, signed3, whole, words
+from ablation.analysis.formats import p_value, signed_spanned, spanned, whole, words
 from ablation.analysis.sections.view import StudyView, self_supervised
 from ablation.analysis.style import level_label, method_entries, method_style
 from ablation.errors import NothingMatched
@@ -54,8 +54,8 @@ def _variance_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> li
         "Omega squared of every factor and interaction",
         lambda ax: interval_figures.forest(frame, ax=ax, xlabel="ω²", reference=0.0))], kind="wide"))
     blocks.append(Table.from_frame("variance", f"Analysis of variance of {code(view.metric)}", table, {
-        "term": ("Factor", words), "df": ("df", whole), ("omega2", "lo", "hi"): ("ω²", _spanned),
-        "p": ("p (F test)", p_value), ("swing", "swing_lo", "swing_hi"): ("Swing", _spanned)}))
+        "term": ("Factor", words), "df": ("df", whole), ("omega2", "lo", "hi"): ("ω²", spanned),
+        "p": ("p (F test)", p_value), ("swing", "swing_lo", "swing_hi"): ("Swing", spanned)}))
     return blocks
 
 
@@ -71,18 +71,9 @@ def _drop_blocks(found: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[B
             "Change of the score at every level, one line per method",
             lambda ax: interval_figures.drop_lines(drawn, share, metric=view.metric, ax=ax))], kind="wide",
             legend=method_entries(order)))
-    levels = list(dict.fromkeys(found["imbalance"]))
     rows = found.assign(label=[method_style(m, order).label for m in found["method"]],
                         level=[level_label(level) for level in found["imbalance"]])
     blocks.append(Table.from_frame("drop", f"Drop of {code(view.metric)} {found['note'].iloc[0]}", rows, {
         "label": ("Method", words), "level": ("Level", words), "n": ("Pairs", whole),
-        ("value", "lo", "hi"): ("Drop", _signed), "p": ("p", p_value)}) if len(levels) else Text("No other level."))
+        ("value", "lo", "hi"): ("Drop", signed_spanned), "p": ("p", p_value)}))
     return blocks
-
-
-def _spanned(value: object, lo: object, hi: object) -> Cell:
-    return Cell(fixed3(value), f"{fixed3(lo)} to {fixed3(hi)}" if isinstance(lo, float) and lo == lo else "")
-
-
-def _signed(value: object, lo: object, hi: object) -> Cell:
-    return Cell(signed3(value), f"{signed3(lo)} to {signed3(hi)}" if isinstance(lo, float) and lo == lo else "")

@@ -7,12 +7,12 @@ import pandas as pd
 
 from ablation.analysis import factors, interval_figures, ranking
 from ablation.analysis.bundle import Bundle
-from ablation.analysis.document import Block, Bullets, Cell, Heading, Note, Section, Table, Text
+from ablation.analysis.document import Block, Bullets, Heading, Note, Section, Table, Text
 from ablation.analysis.extension import extension
 from ablation.analysis.findings import method_order
-from ablation.analysis.formats import fixed3, p_value, signed3, whole
+from ablation.analysis.formats import fixed3, p_value, signed_spanned, spanned, whole
 from ablation.analysis.sections.view import StudyView
-from ablation.analysis.style import context_entries, level_order, method_entries, method_style
+from ablation.analysis.style import backbone_label, context_entries, level_order, method_entries, method_style
 from ablation.analysis.tables import aggregate, labels, preference
 from ablation.errors import AblationError, NothingMatched
 
@@ -41,7 +41,8 @@ def _strip(view: StudyView, bundle: Bundle) -> Block:
 
     def panel(backbone: str) -> object:
         rows = points[points["backbone"] == backbone]
-        return lambda ax: interval_figures.seed_strip(rows, metric=view.metric, ax=ax, levels=levels).set_title(backbone)
+        return lambda ax: interval_figures.seed_strip(rows, metric=view.metric, ax=ax, levels=levels).set_title(
+            backbone_label(backbone))
 
     return bundle.plot("seeds", f"Every finished trial: `{view.metric}` by method, colour by level, n = {len(points)}.",
                        [(f"Every trial on {name} as one point", panel(name)) for name in backbones],  # type: ignore[misc]
@@ -55,7 +56,7 @@ def _overall(view: StudyView, bundle: Bundle) -> list[Block]:
     methods = [m for m in method_order(view.trials) if m in set(view.done["method"])]
     named = frame.assign(label=[method_style(m, methods).label for m in frame["method"]])
     table = Table.from_frame("iqm", "Interquartile mean over all cells", named, {
-        "label": ("Method", str), ("n", "planned"): ("Trials", _of), ("value", "lo", "hi"): ("IQM", _spanned)})
+        "label": ("Method", str), ("n", "planned"): ("Trials", _of), ("value", "lo", "hi"): ("IQM", spanned)})
     values = view.done[view.column].to_numpy(float)
     grid = np.linspace(values.min(), values.max(), NUM_THRESHOLDS)
     turned = preference(np.array([1.0]), view.metric)[0]
@@ -97,11 +98,9 @@ def _rank_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[B
     blocks.append(bundle.plot("improvement", "P(row beats column), percent; shaded and bold where the 95 % interval "
                               "excludes one half.", [("Probability that one method beats another",
                               lambda ax: interval_figures.improvement_matrix(pairs, order, ax=ax))], kind="wide"))
-    named = pairs.assign(pair=[f"{_label(a, names)} − {_label(b, names)}" for a, b in zip(pairs["a"], pairs["b"],
-                                                                                          strict=True)])
-    blocks.append(Table.from_frame("ranks", "Pairs of methods", named, {
-        "pair": ("Pair", str), "num_pairs": ("n", whole), ("difference", "lo", "hi"): ("Difference", _signed),
-        ("prob_better", "prob_lo", "prob_hi"): ("P(better)", _spanned), "p_holm": ("Wilcoxon p (Holm)", p_value),
+    blocks.append(Table.from_frame("ranks", "Pairs of methods", _named_pairs(pairs, names), {
+        "pair": ("Pair", str), "num_pairs": ("n", whole), ("difference", "lo", "hi"): ("Difference", signed_spanned),
+        ("prob_better", "prob_lo", "prob_hi"): ("P(better)", spanned), "p_holm": ("Wilcoxon p (Holm)", p_value),
         "p_nemenyi": ("Nemenyi p", p_value)}))
     return blocks
 
@@ -119,21 +118,22 @@ def _next_blocks(view: StudyView, bundle: Bundle) -> list[Block]:
         return []
     bundle.table("power", found.pairs)
     names = method_order(view.trials)
-    named = found.pairs.assign(
-        pair=[f"{_label(a, names)} − {_label(b, names)}" for a, b in zip(found.pairs["a"], found.pairs["b"], strict=True)],
+    named = _named_pairs(found.pairs, names).assign(
         word=["settled" if settled else "open" for settled in found.pairs["settled"]])
     table = Table.from_frame("power", "What the present seeds can show", named, {
         "pair": ("Pair", str), ("n", "blocks"): ("Pairs of trials", _in_blocks),
-        ("difference", "lo", "hi"): ("Difference", _signed), "word": ("State", str),
+        ("difference", "lo", "hi"): ("Difference", signed_spanned), "word": ("State", str),
         "smallest": ("Smallest difference shown", fixed3), "more_seeds": ("More seeds to settle", whole)},
-        "Intervals hold for all pairs together (Bonferroni). Power 80 %. More seeds: for the difference as seen, which is "
-        "itself uncertain; a dash is more than 1,000.")
+        "Intervals hold for all pairs together (Bonferroni). Power 80 %. More seeds: for the difference as seen, which "
+        "is itself uncertain; a dash is more than 1,000.")
     advice = f"`ablation analyze next {view.results.name}` prints the study file that runs them."
     return [Heading("How sure, and what next"), Bullets((*found.lines(), *((advice,) if found.spec else ()))), table]
 
 
-def _label(method: str, names: list[str]) -> str:
-    return method_style(method, names).label
+def _named_pairs(pairs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    words = [" − ".join(method_style(name, names).label for name in pair)
+             for pair in zip(pairs["a"], pairs["b"], strict=True)]
+    return pairs.assign(pair=words)
 
 
 def _p(value: float) -> str:
@@ -147,11 +147,3 @@ def _of(n: object, planned: object) -> str:
 
 def _in_blocks(n: object, blocks: object) -> str:
     return f"{whole(n)} in {whole(blocks)} blocks"
-
-
-def _spanned(value: object, lo: object, hi: object) -> Cell:
-    return Cell(fixed3(value), f"{fixed3(lo)} to {fixed3(hi)}" if isinstance(lo, float) and lo == lo else "")
-
-
-def _signed(value: object, lo: object, hi: object) -> Cell:
-    return Cell(signed3(value), f"{signed3(lo)} to {signed3(hi)}" if isinstance(lo, float) and lo == lo else "")

@@ -8,7 +8,7 @@ import pandas as pd
 from ablation.analysis import interval_figures, selectors, statistics
 from ablation.analysis.bundle import Bundle
 from ablation.analysis.document import Block, Cell, Note, Section, Table, Text, code
-from ablation.analysis.formats import fixed3, p_value, signed2, signed3, signed_range, whole, words
+from ablation.analysis.formats import fixed3, p_value, signed2, signed_range, signed_spanned, spanned, whole, words
 from ablation.analysis.sections.view import StudyView, self_supervised
 from ablation.analysis.tables import higher_is_better
 from ablation.errors import NothingMatched
@@ -63,8 +63,8 @@ def _correlations(trials: pd.DataFrame, names: list[str], metric: str) -> pd.Dat
 def _correlation_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
     drawn = table[np.isfinite(table["rho"])].sort_values("rho", ascending=False, kind="stable")
     blocks: list[Block] = [Note(
-        "Spearman's ρ of each label-free metric with the score among trials of one method and backbone, over levels and "
-        "seeds; hollow: p > 0.05 after Holm over the "
+        "Spearman's ρ of each label-free metric with the score among trials of one method and backbone, over levels "
+        "and seeds; hollow: p > 0.05 after Holm over the "
         f"{len(table)} metrics (p by shuffling inside method and backbone). Intervals resample these groups. "
         "`train/loss` is what every selector must beat. The partial ρ is given the prevalence, which moves both; the "
         "pooled one mixes methods and says nothing about choosing a run. `label_free_own/` metrics, on each "
@@ -94,7 +94,7 @@ def _pooled(value: object, simpson: object) -> Cell:
 
 def _regret_blocks(costs: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
     num = int(costs["n"].iloc[0])
-    blind = float(costs.set_index("selector").loc["random", "regret"])
+    blind = float(costs.loc[costs["selector"] == "random", "regret"].iloc[0])
     frame = costs.sort_values("regret", kind="stable").rename(columns={"selector": "name", "regret": "value"})
     told = ((frame["gain_lo"] > 0) | (frame["gain_hi"] < 0)).tolist()
     plot = bundle.plot(
@@ -103,8 +103,8 @@ def _regret_blocks(costs: pd.DataFrame, view: StudyView, bundle: Bundle) -> list
             frame, ax=ax, xlabel=f"regret ({view.metric})", reference=blind, reference_label="blind choice",
             filled=told))], kind="tall")
     table = Table.from_frame("regret", "Selection regret", costs, {
-        "selector": ("Selector", code), "n": ("Contexts", whole),
-        ("regret", "lo", "hi"): ("Regret", _cost), ("gain", "gain_lo", "gain_hi"): ("Gain on a blind choice", _gain),
+        "selector": ("Selector", code), "n": ("Contexts", whole), ("regret", "lo", "hi"): ("Regret", spanned),
+        ("gain", "gain_lo", "gain_hi"): ("Gain on a blind choice", signed_spanned),
         "p_holm": ("p (Holm)", p_value), "picked_best": ("Picked the best", fixed3), "note": ("Note", words)})
     return [_verdict(costs, blind, num), Note(
         "A context is one method at one level; the choice is among its backbones and seeds. The oracle has regret 0. "
@@ -118,18 +118,10 @@ def _verdict(costs: pd.DataFrame, blind: float, num: int) -> Text:
     better = free[(free["gain_lo"] > 0) & (free["p_holm"] <= 0.05)].sort_values("regret")
     start = f"Over {num} contexts a blind choice loses {blind:.3f} on the best trial. "
     if better.empty:
-        return Text(f"{start}No label-free metric chooses better than blindly beyond doubt (Holm over {len(free)} metrics).")
+        return Text(f"{start}No label-free metric chooses better than blindly beyond doubt (Holm over {len(free)}).")
     best = better.iloc[0]
     loss = costs[costs["selector"] == selectors.LOSS]
     beside = f"; choosing by the training loss loses {loss['regret'].iloc[0]:.3f}" if len(loss) else ""
     return Text(f"{start}{len(better)} of {len(free)} label-free metrics choose better than that beyond doubt (Holm), "
                 f"first {code(best['selector'])} with a regret of {best['regret']:.3f}{beside}. Being the best of "
                 f"{len(free)}, it is flattered by having been picked here.")
-
-
-def _cost(value: object, lo: object, hi: object) -> Cell:
-    return Cell(fixed3(value), f"{fixed3(lo)} to {fixed3(hi)}" if isinstance(lo, float) and lo == lo else "")
-
-
-def _gain(value: object, lo: object, hi: object) -> Cell:
-    return Cell(signed3(value), f"{signed3(lo)} to {signed3(hi)}" if isinstance(lo, float) and lo == lo else "")

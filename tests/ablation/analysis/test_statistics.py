@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 from ablation.analysis.statistics import (
     Statistic,
@@ -17,7 +16,6 @@ from ablation.analysis.statistics import (
     location,
     mover,
     paired_difference,
-    proportion,
     skewed_mean,
 )
 
@@ -75,12 +73,6 @@ def test_mover_of_two_normal_estimates_is_the_normal_interval() -> None:
     assert mover(5.0, (4.0, 6.0), 2.0, (1.0, 3.0)) == pytest.approx((3 - math.sqrt(2), 3 + math.sqrt(2)))
     low, high = mover(0.5, (0.4, 0.8), 0.1, (0.0, 0.15))
     assert (low, high) == pytest.approx((0.4 - math.hypot(0.1, 0.05), 0.4 + math.hypot(0.3, 0.1)))
-
-
-def test_a_share_has_the_interval_of_clopper_and_pearson() -> None:
-    for hits, total in ((0, 20), (3, 20), (20, 20)):
-        assert proportion(hits, total) == pytest.approx(proportion_confint(hits, total, method="beta"))
-    assert all(map(math.isnan, proportion(0, 0)))
 
 
 def test_a_skewed_mean_stays_above_zero() -> None:
