@@ -65,9 +65,14 @@ class Bundle:
         kind: Literal["wide", "small", "tall"] = "small",
         legend: Sequence[Entry] = (),
         sharey: bool = False,
+        height: float | None = None,
     ) -> Plot:
-        """Draw each panel for the page and all of them as ``figures/NAME.{png,svg,pdf}``. Call in ``house_style``."""
-        columns, width, height = SIZES[kind]
+        """Draw each panel for the page and all of them as ``figures/NAME.{png,svg,pdf}``. Call in ``house_style``.
+
+        ``height`` of a panel in inches, else by ``kind``.
+        """
+        columns, width, usual = SIZES[kind]
+        height = usual if height is None else height
         inline = []
         for i, (title, draw) in enumerate(panels):
             ax = figures.new_axes(width, height)

@@ -16,10 +16,15 @@ from ablation.analysis.style import INK, MUTED, RULE, level_colors, level_label,
 BLUE, ORANGE = "#0072b2", "#e69f00"
 
 
+def forest_height(rows: int) -> float:
+    """Inches that ``forest`` needs."""
+    return 0.75 + 0.24 * max(rows, 2)
+
+
 def forest(frame: pd.DataFrame, *, xlabel: str, ax: Axes | None = None, filled: Sequence[bool] = (),
            reference: float | None = None, reference_label: str = "", colors: Sequence[str] = ()) -> Axes:
     """One line per row: name, value, lo, hi. ``filled`` False draws a hollow point; ``reference`` a dashed upright."""
-    ax = ax if ax is not None else new_axes(4.6, 0.6 + 0.24 * len(frame))
+    ax = ax if ax is not None else new_axes(4.6, forest_height(len(frame)))
     places = np.arange(len(frame))[::-1]
     for i, (place, row) in enumerate(zip(places, frame.to_dict("records"), strict=True)):
         color = colors[i] if colors else BLUE
@@ -80,7 +85,8 @@ def critical_difference(frame: pd.DataFrame, width: float, cliques: Sequence[tup
     ax = ax if ax is not None else new_axes(5.2, 0.95 + 0.2 * len(frame))
     ranks, num = frame["rank"].to_numpy(float), len(frame)
     half = -(-num // 2)
-    ax.set_xlim(0.6, num + 0.4)
+    room = 0.34 * num  # for the names beside the lines
+    ax.set_xlim(1 - room, num + room)
     deepest = 0.75 + 0.42 * half + 0.22 * len(cliques)
     ax.set_ylim(-deepest, 1.0)
     ax.hlines(0, 1, num, color=INK, lw=1.2)
@@ -93,12 +99,12 @@ def critical_difference(frame: pd.DataFrame, width: float, cliques: Sequence[tup
     for i, method in enumerate(frame["method"]):
         left = i < half
         level = -below - 0.42 * ((i if left else num - 1 - i) + 0.6)
-        edge = 0.75 if left else num + 0.25
+        edge = 0.85 if left else num + 0.15
         style = method_style(method, frame["method"].tolist())
         ax.plot([ranks[i], ranks[i], edge], [0, level, level], color=style.color, lw=1.2)
         ax.plot(ranks[i], 0, style.marker, color=style.color, ms=6, zorder=3)
-        ax.annotate(f"{style.label} ({ranks[i]:.2f})", (edge, level), ha="left" if left else "right", va="bottom",
-                    fontsize=8.5, xytext=(0, 1), textcoords="offset points")
+        ax.annotate(f"{style.label} ({ranks[i]:.2f})", (edge, level), ha="right" if left else "left", va="center",
+                    fontsize=8.5, xytext=(-4 if left else 4, 0), textcoords="offset points")
     if np.isfinite(width) and width < num - 1:
         ax.hlines(0.72, 1, 1 + width, color=MUTED, lw=1.6)
         ax.vlines([1, 1 + width], 0.66, 0.78, color=MUTED, lw=1.2)

@@ -168,7 +168,7 @@ def test_the_untrained_backbone_counts_once_per_seed(finished: tuple[StudyResult
 def test_bold_is_the_best_self_supervised_method(
     finished: tuple[StudyResults, Path],
 ) -> None:
-    page = finished[1].read_text()
+    page = finished[1].read_text().split('id="claims"')[0]
     rows = dict(re.findall(r'<th scope="row">(SimCLR|MAE|Supervised)</th>(.*?)</tr>', page, flags=re.DOTALL))
     assert [rows[name].count("<strong>") for name in ("SimCLR", "MAE", "Supervised")] == [2, 0, 0]
 
@@ -215,15 +215,15 @@ def test_numbers_and_words_in_one_column_become_text_in_parquet(tmp_path: Path) 
 def test_markdown_and_latex_say_what_the_page_says(finished: tuple[StudyResults, Path]) -> None:
     """Same numbers, same sections in the same order, and figures that are there."""
     page, out = finished[1].read_text(), finished[1].parent
-    titles = re.findall(r"<h2 id=\"[^\"]*\">\d ([^<]*)</h2>", page)
+    titles = re.findall(r"<h2 id=\"[^\"]*\">\d+ ([^<]*)</h2>", page)
     markdown, latex = (out / "report.md").read_text(), (out / "report.tex").read_text()
-    assert re.findall(r"^## \d (.*)$", markdown, flags=re.MULTILINE) == titles
+    assert re.findall(r"^## \d+ (.*)$", markdown, flags=re.MULTILINE) == titles
     assert re.findall(r"\\section\{(.*?)\}\\label", latex) == titles
     for text, pattern in ((markdown, r"!\[[^\]]*\]\(([^)]*)\)"), (latex, r"\\includegraphics\[[^\]]*\]\{([^}]*)\}")):
         links = re.findall(pattern, text)
-        assert len(links) == 4
+        assert len(links) == len(list((out / "figures").glob("*.png"))) == 12
         assert all((out / link).stat().st_size > 1000 for link in links)
-    values = re.findall(r"<strong>(0\.\d{3})</strong> ± (0\.\d{3})", page.replace("\u00a0", " "))
+    values = re.findall(r"<strong>(0\.\d{3})</strong> ± (0\.\d{3})", page.split('id="claims"')[0].replace("\u00a0", " "))
     assert len(values) == 2
     for value, span in values:
         assert f"**{value}** ± {span}<br>n = 3" in markdown
@@ -246,7 +246,7 @@ def test_markdown_and_latex_say_what_the_page_says(finished: tuple[StudyResults,
 def test_any_study_gives_a_report(tmp_path: Path, settings: dict[str, object]) -> None:
     page = write_report(study(tmp_path, **settings), images=draw_images)
     text = text_of(page)
-    assert text.count("7 Settings and provenance") == 2
+    assert len(re.findall(r"\d+ Settings and provenance", text)) == 2
     scored = "drop_metrics" not in settings or "probe/auroc" not in settings["drop_metrics"]  # type: ignore[operator]
     if "states" in settings or not scored:
         assert "there is no result to report yet" in text

@@ -75,7 +75,7 @@ def _correlation_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) ->
             "selectors", f"Rank correlation with `{view.metric}` within method and backbone, 95 % intervals.",
             [("Rank correlation of every label-free metric with the score", lambda ax: interval_figures.forest(
                 frame, ax=ax, xlabel="Spearman's ρ", reference=0.0, filled=(frame["p_holm"] <= 0.05).tolist()))],
-            kind="tall"))
+            kind="tall", height=interval_figures.forest_height(len(frame))))
     blocks.append(Table.from_frame("selectors", f"Label-free metrics against {code(view.metric)}", table, {
         "selector": ("Metric", code), "n": ("n", whole), "rho": ("ρ", signed2),
         ("lo", "hi"): ("95 % interval", signed_range), "tau": ("Kendall τ", signed2), "p_holm": ("p (Holm)", p_value),
@@ -101,7 +101,7 @@ def _regret_blocks(costs: pd.DataFrame, view: StudyView, bundle: Bundle) -> list
         "regret", f"Regret in units of `{view.metric}`: what a choice by each selector loses against the best trial.",
         [("Regret of every selector", lambda ax: interval_figures.forest(
             frame, ax=ax, xlabel=f"regret ({view.metric})", reference=blind, reference_label="blind choice",
-            filled=told))], kind="tall")
+            filled=told))], kind="tall", height=interval_figures.forest_height(len(frame)))
     table = Table.from_frame("regret", "Selection regret", costs, {
         "selector": ("Selector", code), "n": ("Contexts", whole), ("regret", "lo", "hi"): ("Regret", spanned),
         ("gain", "gain_lo", "gain_hi"): ("Gain on a blind choice", signed_spanned),
