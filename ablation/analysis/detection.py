@@ -147,34 +147,38 @@ def average_precision(labels: np.ndarray, scores: np.ndarray, prevalence: float)
 
 def average_precision_interval(labels: np.ndarray, scores: np.ndarray, prevalence: float, *, ci: float = CI,
                                num_boot: int = 500, seed: int = 0) -> Estimate:
-    """``average_precision`` with a percentile bootstrap interval that resamples normals and defects separately.
+    """``average_precision`` with the middle ``ci`` of its smoothed Bayesian bootstrap; no interval below 2 of a class.
 
-    NaN interval below 2 images of a class. Where π is small and normals are few, AP hangs on the few normals that
-    score highest: value and interval are then too high (measured in tests).
+    Each draw gives the defects Dirichlet weights (Rubin, Annals of Statistics 1981) and spreads the normals' mass over
+    the n + 1 gaps between them (Banks, Biometrika 1988), so that the rate above the highest normal is not taken for 0:
+    where π is small, AP hangs on it. The plain bootstrap misses the true AP half of the time there (tests). The step
+    sum itself is then too high on average; the interval is widened to hold it where need be.
     """
-    normals, defects = int((labels == 0).sum()), int((labels == 1).sum())
+    above, normals = np.sort(scores[labels == 1])[::-1], np.sort(scores[labels == 0])
+    n, m = len(normals), len(above)
     value = average_precision(labels, scores, prevalence)
-    if min(normals, defects) < 2:
-        return Estimate(value, math.nan, math.nan, normals, defects)
-    order = np.argsort(-scores, kind="stable")
-    ranked, defect = scores[order], labels[order] == 1
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    if min(n, m) < 2:
+        return Estimate(value, math.nan, math.nan, n, m)
+    alarms = n - np.searchsorted(normals, above, side="left")
+    last_of_tie = m - 1 - np.searchsorted(above[::-1], above, side="left")
     rng, samples = np.random.default_rng(seed), []
     rows = max(1, _CHUNK // len(scores))
     for start in range(0, num_boot, rows):
         count = min(rows, num_boot - start)
-        tpr, fpr = (_resampled_rates(member, ends, count, rng) for member in (defect, ~defect))
-        precision = np.nan_to_num(precision_at(tpr, fpr, prevalence))
-        samples.append((np.diff(tpr, axis=1, prepend=0) * precision).sum(1))
-    return Estimate(value, *statistics.percentiles(np.concatenate(samples), ci), normals, defects)
+        weights = _dirichlet(count, m, rng)
+        gaps = np.pad(_dirichlet(count, n + 1, rng).cumsum(1), ((0, 0), (1, 0)))
+        into = rng.random((count, 1))
+        fpr = (1 - into) * gaps[:, alarms] + into * gaps[:, alarms + 1]
+        precision = precision_at(weights.cumsum(1)[:, last_of_tie], fpr, prevalence)
+        samples.append((weights * precision).sum(1))
+    lo, hi = statistics.percentiles(np.concatenate(samples), ci)
+    return Estimate(value, min(lo, value), max(hi, value), n, m)
 
 
-def _resampled_rates(member: np.ndarray, ends: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, E) share of one class's resampled images at or before each place of the ranking in ``ends``."""
-    size = int(member.sum())
-    drawn = np.zeros((count, len(member)))
-    drawn[:, member] = rng.multinomial(size, np.full(size, 1 / size), count) / size
-    return np.asarray(drawn.cumsum(1)[:, ends])
+def _dirichlet(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, size) uniform weights on the simplex."""
+    draws = rng.standard_exponential((count, size))
+    return np.asarray(draws / draws.sum(1, keepdims=True))
 
 
 def recall_by_type(sample: Sample, threshold: float, ci: float = CI) -> pd.DataFrame:
