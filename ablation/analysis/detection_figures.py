@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, PercentFormatter
 
 from ablation.analysis.figures import new_axes
 from ablation.analysis.style import INK, MUTED, Style, line_dashes, method_style
@@ -51,7 +51,7 @@ def _unit_axes(ax: Axes, title: str) -> None:
     ax.set_ylim(-0.02, 1.02)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.grid(axis="x")
     ax.set_title(title)
 
@@ -69,11 +69,12 @@ def roc(frame: pd.DataFrame, ax: Axes | None = None, *, points: pd.DataFrame | N
     lines = list(_lines(frame))
     for order, (rows, style) in enumerate(lines):
         _curve(ax, rows, style, "fpr", "tpr", len(lines) == 1, order)
-    for row in () if points is None else points.dropna(subset=["fpr", "tpr"]).itertuples():
-        ax.errorbar(row.fpr, row.tpr, xerr=[[row.fpr - row.fpr_lo], [row.fpr_hi - row.fpr]],
-                    yerr=[[row.tpr - row.tpr_lo], [row.tpr_hi - row.tpr]], color=INK, marker="D", ms=5, mfc="white",
-                    mew=1.3, lw=1.2, zorder=4)
-        ax.annotate(f"budget {100 * row.budget:.3g} %", (row.fpr_hi, row.tpr), xytext=(5, -4), fontsize=7.5, color=INK,
+    known = [] if points is None else points.dropna(subset=["fpr", "tpr"]).to_dict("records")
+    for row in known:
+        x, y = row["fpr"], row["tpr"]
+        ax.errorbar(x, y, xerr=[[x - row["fpr_lo"]], [row["fpr_hi"] - x]], yerr=[[y - row["tpr_lo"]],
+                    [row["tpr_hi"] - y]], color=INK, marker="D", ms=5, mfc="white", mew=1.3, lw=1.2, zorder=4)
+        ax.annotate(f"budget {100 * row['budget']:.3g} %", (row["fpr_hi"], y), xytext=(5, -4), fontsize=7.5, color=INK,
                     textcoords="offset points", va="top")
     _unit_axes(ax, title)
     ax.set_xlabel("normals flagged (false positive rate)")
@@ -115,8 +116,8 @@ def reliability(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = "",
     ax = ax if ax is not None else new_axes(3.6, 3.3)
     floor = _floor(frame)
     ax.plot([floor, 1], [floor, 1], color=MUTED, lw=0.8, zorder=0)
-    ax.annotate("as predicted", (0.75, 0.75), xytext=(0, 3), textcoords="offset points", color=MUTED, fontsize=7.5,
-                ha="right", va="bottom")
+    ax.annotate("as predicted", (0.03, 0.03), xytext=(6, -4), textcoords="offset points", color=MUTED, fontsize=7.5,
+                ha="left", va="top")
     stages = dict.fromkeys(frame["stage"]) if "stage" in frame else [None]
     for stage in stages:
         rows = frame if stage is None else frame[frame["stage"] == stage]
@@ -134,6 +135,8 @@ def reliability(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = "",
     ax.set_xlim(floor, 1)
     ax.set_ylim(floor, 1)
     for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(numticks=5))
+        axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     ax.grid(axis="x")
     ax.set_title(title)
@@ -165,7 +168,7 @@ def recall_by_type(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = 
     ax.set_ylim(len(frame) - 0.4, -0.6)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     ax.tick_params(axis="y", length=0)

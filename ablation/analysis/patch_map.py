@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -68,8 +68,8 @@ def patch_maps(results: StudyResults, key: str, image_ids: Sequence[str], images
         pixels = images([*image_ids, *manifest["image_id"]])
         shown = list(pixels[:len(image_ids)])
         distances = _distances(encoder, shown, pixels[len(image_ids):], side)
-        rows = known[known["split"] == "test"].set_index("image_id")
-        pictures = [_picture(rows.loc[name], str(name), image) for name, image in zip(image_ids, shown, strict=True)]
+        test = known[known["split"] == "test"].set_index("image_id").to_dict("index")
+        pictures = [_picture(test[name], name, image) for name, image in zip(image_ids, shown, strict=True)]
     except (*UNREADABLE, AblationError) as error:  # a report after days of training must not be lost to a map
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return PatchMaps(key, problem=f"No maps: {reason}")
@@ -132,7 +132,7 @@ def _distances(encoder: object, shown: Sequence[np.ndarray], reference: Sequence
     return patch_distances(encoder, *squares)
 
 
-def _picture(row: pd.Series, image_id: str, image: np.ndarray) -> Picture:
+def _picture(row: dict[Any, Any], image_id: str, image: np.ndarray) -> Picture:
     kind = row["defect_type"]
     score = float(row[PROBE]) if PROBE in row else float("nan")
     return Picture(image_id, row["label"] == 1, "" if pd.isna(kind) else str(kind), score, thumbnail(image))
