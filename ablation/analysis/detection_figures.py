@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from ablation.analysis.figures import new_axes
 from ablation.analysis.style import INK, MUTED, Style, line_dashes, method_style
@@ -135,7 +135,7 @@ def reliability(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = "",
     ax.set_xlim(floor, 1)
     ax.set_ylim(floor, 1)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(numticks=5))
+        axis.set_major_locator(FixedLocator([tick for tick in (1e-4, 1e-3, 1e-2, 0.1, 1) if tick >= floor]))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     ax.grid(axis="x")
@@ -148,10 +148,10 @@ def reliability(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = "",
 
 
 def _floor(frame: pd.DataFrame) -> float:
-    """A power of ten below the values that are not 0, at least 1e-5."""
+    """A power of ten below the values that are not 0, at least 1e-4."""
     values = frame[["predicted", "observed"]].to_numpy(float).ravel()
     values = values[values > 0]
-    return max(10.0 ** math.floor(math.log10(values.min())), 1e-5) if len(values) else 1e-3
+    return max(10.0 ** math.floor(math.log10(values.min())), 1e-4) if len(values) else 1e-3
 
 
 def recall_by_type(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axes:
@@ -167,7 +167,7 @@ def recall_by_type(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = 
     ax.set_yticklabels([f"{name} (n = {n})" for name, n in zip(frame["type"], frame["n"], strict=True)])
     ax.set_ylim(len(frame) - 0.4, -0.6)
     ax.set_xlim(0, 1)
-    ax.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
+    ax.xaxis.set_major_locator(FixedLocator([0, 0.5, 1]))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")

@@ -69,7 +69,7 @@ def _rate(scores: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
     if not len(scores):
         return np.full(np.shape(thresholds), math.nan)
     below = np.searchsorted(np.sort(scores.astype(float)), thresholds, side="left")
-    return np.where(np.isnan(thresholds), math.nan, 1 - below / len(scores))
+    return np.where(np.isnan(thresholds), math.nan, (len(scores) - below) / len(scores))
 
 
 def budget_table(validation_normals: np.ndarray, normals: np.ndarray, defects: np.ndarray, *, budget: float = 0.05,
@@ -78,8 +78,8 @@ def budget_table(validation_normals: np.ndarray, normals: np.ndarray, defects: n
 
     Columns: budget, n_validation, threshold, validation_fpr; then fpr, tpr with ``_lo``, ``_hi`` (Clopper-Pearson,
     the threshold taken as given) and threshold, fpr, tpr with ``_spread_lo``, ``_spread_hi`` (percentiles over
-    resampled validation normals, the test images taken as given); n_normals, n_defects, note. With fewer validation
-    normals than 1 / budget every rate is NaN and ``note`` says so.
+    resampled validation normals, the test images taken as given; somewhat narrow, 92 % for 95 % at 200 normals);
+    n_normals, n_defects, note. With fewer validation normals than 1 / budget every rate is NaN and ``note`` says so.
     """
     threshold = budget_threshold(validation_normals, budget)
     samples = bootstrap_thresholds(validation_normals, budget, num_boot, seed)

@@ -60,6 +60,8 @@ def patch_maps(results: StudyResults, key: str, image_ids: Sequence[str], images
     Missing files and unreadable images end in ``problem``, never in an exception.
     """
     try:
+        if not image_ids:
+            raise LookupError("there are no images to show")
         known = results.scores(key)
         encoder = results.encoder(key)
         manifest = _reference(pd.read_parquet(results.store.trial_dir(key) / "manifest.parquet"), reference)
