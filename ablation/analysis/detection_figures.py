@@ -111,7 +111,8 @@ def reliability(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = "",
     """Observed share of defects over predicted probability, both on log scales: at deployment most are small.
 
     ``frame``: predicted, observed, lo, hi, optionally stage, as from ``calibration.trial_calibration``. A bin without
-    a defect is hollow and stands on the lower edge, under the interval that it still has.
+    a defect is hollow and stands on the lower edge, under the interval that it still has. Values below
+    0.01 % stand on the edge.
     """
     ax = ax if ax is not None else new_axes(3.6, 3.3)
     floor = _floor(frame)
