@@ -223,7 +223,8 @@ def test_markdown_and_latex_say_what_the_page_says(finished: tuple[StudyResults,
         links = re.findall(pattern, text)
         assert len(links) == len(list((out / "figures").glob("*.png"))) == 12
         assert all((out / link).stat().st_size > 1000 for link in links)
-    values = re.findall(r"<strong>(0\.\d{3})</strong> ± (0\.\d{3})", page.split('id="claims"')[0].replace("\u00a0", " "))
+    cells = page.split('id="claims"')[0].replace("\u00a0", " ")
+    values = re.findall(r"<strong>(0\.\d{3})</strong> ± (0\.\d{3})", cells)
     assert len(values) == 2
     for value, span in values:
         assert f"**{value}** ± {span}<br>n = 3" in markdown
