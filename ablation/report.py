@@ -14,6 +14,7 @@ from ablation.analysis.document import Document
 from ablation.analysis.sections import (
     claims,
     curves,
+    detection,
     effects,
     failures,
     label_free,
@@ -39,6 +40,7 @@ SECTIONS: tuple[Builder, ...] = (
     effects.section,
     label_free.section,
     selection.section,
+    detection.section,
     curves.section,
     pictures.section,
     failures.section,

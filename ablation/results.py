@@ -69,7 +69,7 @@ class StudyResults:
             frame["seed"] = frame["seed"].astype("int64")
         frame["imbalance"] = frame["imbalance"].astype(object if frame["imbalance"].eq("natural").any() else float)
         metrics = [name for name in frame.columns if name.startswith("metrics.")]
-        return frame.astype(dict.fromkeys(metrics, float))
+        return frame.astype(dict.fromkeys(metrics, float)).copy()  # hundreds of columns, one block
 
     def _row(self, planned: Mapping[str, Any]) -> dict[str, Any]:
         key = planned["key"]

@@ -204,8 +204,9 @@ def _rankme_fails(study: _Study) -> _Evidence:
     column(study.own, RANKME)
     row = selectors.correlate(study.own, RANKME, study.metric, ("method", "backbone")).iloc[0]
     cost = selectors.regret(study.own, [RANKME], study.metric).iloc[0]
-    note = (f"choosing by RankMe gains {cost['gain']:+.3f} on a blind choice "
-            f"({cost['gain_lo']:+.3f} to {cost['gain_hi']:+.3f})")
+    note = f"choosing by RankMe gains {cost['gain']:+.3f} on a blind choice"
+    if math.isfinite(cost["gain_lo"]):
+        note += f" ({cost['gain_lo']:+.3f} to {cost['gain_hi']:+.3f})"
     side = {"supported": "contradicted", "contradicted": "supported"}.get(_side(row["lo"], row["hi"], ADEQUATE))
     return _Evidence(float(row["rho"]), float(row["lo"]), float(row["hi"]), int(row["n"]), note, side or "undecided")
 

@@ -56,7 +56,7 @@ def interval(lo: float, hi: float, n: int, value: float | None = None) -> str:
 
 
 def spanned(value: object, lo: object, hi: object) -> Cell:
-    """``0.812`` with ``0.790 to 0.831``, or alone where there is no interval."""
+    """``0.812`` with ``(0.790 to 0.831)``, or alone where there is no interval."""
     return Cell(fixed3(value), _span(fixed3(lo), fixed3(hi)))
 
 
@@ -66,4 +66,4 @@ def signed_spanned(value: object, lo: object, hi: object) -> Cell:
 
 
 def _span(lo: str, hi: str) -> str:
-    return "" if MISSING in (lo, hi) else f"{lo} to {hi}"
+    return "" if MISSING in (lo, hi) else f"({lo} to {hi})"

@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from ablation.analysis.figures import new_axes
-from ablation.analysis.style import INK, MUTED, RULE, level_colors, level_label, level_order, method_style
+from ablation.analysis.style import INK, MUTED, RULE, in_lines, level_colors, level_label, level_order, method_style
 
 BLUE, ORANGE = "#0072b2", "#e69f00"
+NAME = 18
+"""Characters of a method's name in one line."""
 
 
 def forest_height(rows: int) -> float:
@@ -38,7 +40,7 @@ def forest(frame: pd.DataFrame, *, xlabel: str, ax: Axes | None = None, filled: 
             ax.annotate(reference_label, (reference, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom",
                         color=MUTED, fontsize=7.5)
     ax.yaxis.set_major_locator(FixedLocator(places.tolist()))
-    ax.yaxis.set_major_formatter(FixedFormatter(frame["name"].tolist()))
+    ax.yaxis.set_major_formatter(FixedFormatter([in_lines(name, 32) for name in frame["name"]]))
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.set_ylim(-0.7, max(len(frame) - 0.3, 0.3))
     ax.grid(axis="y", visible=False)
@@ -76,16 +78,21 @@ def drop_lines(frame: pd.DataFrame, share: Mapping[object, float], *, metric: st
     return ax
 
 
+def diagram_height(methods: int) -> float:
+    """Inches that ``critical_difference`` needs."""
+    return 1.1 + 0.2 * methods
+
+
 def critical_difference(frame: pd.DataFrame, width: float, cliques: Sequence[tuple[int, int]], *,
                         ax: Axes | None = None) -> Axes:
     """Mean ranks on one line, best on the left; a bar joins methods that Nemenyi's test does not tell apart.
 
     ``frame``: method, rank, sorted by rank. ``cliques``: (first, last) places. Demšar, JMLR 2006, figure 1.
     """
-    ax = ax if ax is not None else new_axes(5.2, 0.95 + 0.2 * len(frame))
+    ax = ax if ax is not None else new_axes(5.6, diagram_height(len(frame)))
     ranks, num = frame["rank"].to_numpy(float), len(frame)
     half = -(-num // 2)
-    room = 0.34 * num  # for the names beside the lines
+    room = 0.65 * (num - 1) + 0.2  # for the names beside the lines
     ax.set_xlim(1 - room, num + room)
     deepest = 0.75 + 0.42 * half + 0.22 * len(cliques)
     ax.set_ylim(-deepest, 1.0)
@@ -103,7 +110,8 @@ def critical_difference(frame: pd.DataFrame, width: float, cliques: Sequence[tup
         style = method_style(method, frame["method"].tolist())
         ax.plot([ranks[i], ranks[i], edge], [0, level, level], color=style.color, lw=1.2)
         ax.plot(ranks[i], 0, style.marker, color=style.color, ms=6, zorder=3)
-        ax.annotate(f"{style.label} ({ranks[i]:.2f})", (edge, level), ha="right" if left else "left", va="center",
+        label = style.label if len(style.label) <= NAME else style.label[:NAME - 1] + "…"
+        ax.annotate(f"{label} ({ranks[i]:.2f})", (edge, level), ha="right" if left else "left", va="center",
                     fontsize=8.5, xytext=(-4 if left else 4, 0), textcoords="offset points")
     if np.isfinite(width) and width < num - 1:
         ax.hlines(0.72, 1, 1 + width, color=MUTED, lw=1.6)
@@ -136,17 +144,14 @@ def improvement_matrix(frame: pd.DataFrame, methods: Sequence[str], *, ax: Axes 
                                 alpha=alpha, lw=0)
             ax.annotate(f"{100 * value:.0f}", (j, i), ha="center", va="center", fontsize=8.5,
                         fontweight="bold" if told else "normal")
-    names = [method_style(method, list(methods)).label for method in methods]
+    names = [in_lines(method_style(method, list(methods)).label, NAME) for method in methods]
     ax.set_xlim(-0.5, num - 0.5)
     ax.set_ylim(num - 0.5, -0.5)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(FixedLocator(list(range(num))))
         axis.set_major_formatter(FixedFormatter(names))
     ax.tick_params(length=0, labelcolor=INK)
-    ax.tick_params(axis="x", labelrotation=35)
-    for label in ax.get_xticklabels():
-        label.set_horizontalalignment("right")
-        label.set_rotation_mode("anchor")
+    ax.tick_params(axis="x", labelrotation=90)
     ax.grid(visible=False)
     for edge in np.arange(num + 1) - 0.5:
         ax.axhline(edge, color=RULE, lw=0.6)
@@ -181,7 +186,7 @@ def seed_strip(frame: pd.DataFrame, *, metric: str, ax: Axes | None = None, leve
         ax.plot(np.full(len(rows), across), rows["value"], "o", ms=3.6, mew=0.5, mec=INK, alpha=0.85,
                 color=colors[level])
     ax.xaxis.set_major_locator(FixedLocator(list(range(len(order)))))
-    ax.xaxis.set_major_formatter(FixedFormatter([method_style(m, order).label.replace(" ", "\n") for m in order]))
+    ax.xaxis.set_major_formatter(FixedFormatter([in_lines(method_style(m, order).label, 9) for m in order]))
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, len(order) - 0.4)
     ax.set_ylabel(metric)

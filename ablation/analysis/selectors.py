@@ -33,7 +33,8 @@ def with_clid(trials: pd.DataFrame) -> pd.DataFrame:
     spread = values.std(ddof=0)
     if not (spread > 0).all():
         return trials
-    return trials.assign(**{f"metrics.{CLID}": ((values - values.mean()) / spread).sum(axis=1, skipna=False)})
+    clid = ((values - values.mean()) / spread).sum(axis=1, skipna=False).rename(f"metrics.{CLID}")
+    return pd.concat([trials.drop(columns=f"metrics.{CLID}", errors="ignore"), clid], axis=1)
 
 
 def selectors_of(trials: pd.DataFrame) -> list[str]:

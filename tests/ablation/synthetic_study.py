@@ -141,6 +141,13 @@ def _metrics(row: dict[str, Any], prevalence: float, rng: np.random.Generator) -
 
 
 def _scores(rng: np.random.Generator, auroc: float, num_test: int) -> pd.DataFrame:
+    """Validation, then as many test images."""
+    validation = _split(rng, auroc, num_test).assign(split="validation")
+    validation["image_id"] = [f"{num_test + i:08d}.png" for i in range(num_test)]
+    return pd.concat([validation, _split(rng, auroc, num_test)], ignore_index=True)
+
+
+def _split(rng: np.random.Generator, auroc: float, num_test: int) -> pd.DataFrame:
     """Half defects; probe scores separate the classes about as well as ``auroc`` says."""
     label = np.tile([0, 1], num_test // 2).astype(np.int8)
     shift = 4 * (auroc - 0.5)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ablation.report import write_report
+from ablation.report import SECTIONS, write_report
 from ablation.results import load_study
 from ablation.store import TrialState, TrialStatus
 from tests.ablation.synthetic_study import draw_images, write_study
@@ -112,7 +112,7 @@ def luminance(color: str) -> float:
 def test_the_contents_lead_to_their_sections(browser: Any, page_file: Path) -> None:
     page, heard = opened(browser, page_file, 820)
     links = page.locator("nav a")
-    assert links.count() == page.locator("h2").count() == 7
+    assert links.count() == page.locator("h2").count() == len(SECTIONS)
     for i in range(links.count()):
         links.nth(i).click()
         title = links.nth(i).inner_text()

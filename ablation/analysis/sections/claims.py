@@ -44,5 +44,5 @@ def _effect(claim: object, effect: object, lo: object, hi: object, n: object) ->
     return Cell(found.text, found.interval, (f"n = {whole(n)}",) if n else ())
 
 
-def _measure(measure: object, note: object) -> Cell:
-    return Cell(words(measure), notes=(words(note),) if note else ())
+def _measure(measure: object, note: object) -> str:
+    return f"{words(measure)}; {words(note)}" if note else words(measure)

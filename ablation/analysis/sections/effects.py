@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import pandas as pd
 
 from ablation.analysis import factors, interval_figures
 from ablation.analysis.bundle import Bundle
-from ablation.analysis.document import Block, Note, Section, Table, Text, code
+from ablation.analysis.document import Block, Cell, Note, Row, Section, Table, Text, code
 from ablation.analysis.findings import prevalences
 from ablation.analysis.formats import p_value, signed_spanned, spanned, whole, words
 from ablation.analysis.sections.view import StudyView, self_supervised
-from ablation.analysis.style import level_label, method_entries, method_style
+from ablation.analysis.style import level_label, level_order, method_entries, method_style
 from ablation.errors import NothingMatched
 
 
@@ -71,9 +74,21 @@ def _drop_blocks(found: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[B
             "Change of the score at every level, one line per method",
             lambda ax: interval_figures.drop_lines(drawn, share, metric=view.metric, ax=ax))], kind="wide",
             legend=method_entries(order)))
-    rows = found.assign(label=[method_style(m, order).label for m in found["method"]],
-                        level=[level_label(level) for level in found["imbalance"]])
-    blocks.append(Table.from_frame("drop", f"Drop of {code(view.metric)} {found['note'].iloc[0]}", rows, {
-        "label": ("Method", words), "level": ("Level", words), "n": ("Pairs", whole),
-        ("value", "lo", "hi"): ("Drop", signed_spanned), "p": ("p", p_value)}))
+    blocks.append(_drop_table(found, order, view))
     return blocks
+
+
+def _drop_table(found: pd.DataFrame, order: list[str], view: StudyView) -> Table:
+    """Methods by levels."""
+    cells = {(row["method"], row["imbalance"]): row for row in found.to_dict("records")}
+    levels = level_order(found["imbalance"].tolist())
+    rows = tuple(Row((method_style(method, order).label, *(_drop_cell(cells[method, level]) for level in levels)))
+                 for method in order)
+    against = level_label(str(found["note"].iloc[0]).removeprefix("against "))
+    return Table("drop", f"Drop of {code(view.metric)} from {against}", ("Method", *map(level_label, levels)), rows,
+                 "Positive: worse than at the most balanced level. n counts pairs of trials of equal seed.")
+
+
+def _drop_cell(row: dict[Hashable, Any]) -> Cell:
+    shown = signed_spanned(row["value"], row["lo"], row["hi"])
+    return Cell(shown.text, shown.interval, (f"n = {row['n']}",))

@@ -94,7 +94,7 @@ def _rank_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[B
         blocks.append(bundle.plot("critical_difference", "Mean ranks over blocks, 1 = best; a bar joins what Nemenyi's "
                                   "test does not tell apart.", [("Critical-difference diagram of the mean ranks",
                                   lambda ax: interval_figures.critical_difference(frame, width, spans, ax=ax))],
-                                  kind="wide"))
+                                  kind="tall", height=interval_figures.diagram_height(len(order))))
     blocks.append(bundle.plot("improvement", "P(row beats column), percent; shaded and bold where the 95 % interval "
                               "excludes one half.", [("Probability that one method beats another",
                               lambda ax: interval_figures.improvement_matrix(pairs, order, ax=ax))], kind="wide"))

@@ -7,14 +7,16 @@ import pandas as pd
 
 from ablation.analysis import interval_figures, selectors, statistics
 from ablation.analysis.bundle import Bundle
-from ablation.analysis.document import Block, Cell, Note, Section, Table, Text, code
+from ablation.analysis.document import Block, Cell, Heading, Note, Section, Table, Text, code
 from ablation.analysis.formats import fixed3, p_value, signed2, signed_range, signed_spanned, spanned, whole, words
 from ablation.analysis.sections.view import StudyView, self_supervised
 from ablation.analysis.tables import higher_is_better
 from ablation.errors import NothingMatched
 
 GROUP = ("method", "backbone")
-CONTEXT = ("method", "imbalance")
+CONTEXTS = {("method", "imbalance"): ("method", "backbones and seeds"),
+            ("method", "backbone", "imbalance"): ("method on one backbone", "seeds")}
+"""What a choice is made within, and among what."""
 
 
 def section(view: StudyView, bundle: Bundle) -> Section | None:
@@ -28,13 +30,15 @@ def section(view: StudyView, bundle: Bundle) -> Section | None:
     if len(table):
         bundle.table("selectors", table)
         blocks += _correlation_blocks(table, view, bundle)
-    try:
-        costs = selectors.regret(trials, names, view.metric, CONTEXT, scores=view.results.scores)
-    except NothingMatched:
-        blocks.append(Text("No method has two finished trials at one level to choose from."))
-    else:
-        bundle.table("regret", costs)
-        blocks += _regret_blocks(costs, view, bundle)
+    for within, (what, among) in CONTEXTS.items():
+        try:
+            costs = selectors.regret(trials, names, view.metric, within, scores=view.results.scores)
+        except NothingMatched:
+            blocks.append(Text(f"No {what} has two finished trials at one level to choose from."))
+            continue
+        name = "regret" if len(within) == 2 else "regret_seeds"
+        bundle.table(name, costs)
+        blocks += _regret_blocks(name, costs, what, among, view, bundle)
     return Section("selection", "Choosing a model without labels", tuple(blocks))
 
 
@@ -92,31 +96,35 @@ def _pooled(value: object, simpson: object) -> Cell:
     return Cell(signed2(value), problems=("Simpson's paradox",) if simpson else ())
 
 
-def _regret_blocks(costs: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
-    num = int(costs["n"].iloc[0])
+def _regret_blocks(name: str, costs: pd.DataFrame, what: str, among: str, view: StudyView,
+                   bundle: Bundle) -> list[Block]:
     blind = float(costs.loc[costs["selector"] == "random", "regret"].iloc[0])
     frame = costs.sort_values("regret", kind="stable").rename(columns={"selector": "name", "regret": "value"})
     told = ((frame["gain_lo"] > 0) | (frame["gain_hi"] < 0)).tolist()
     plot = bundle.plot(
-        "regret", f"Regret in units of `{view.metric}`: what a choice by each selector loses against the best trial.",
-        [("Regret of every selector", lambda ax: interval_figures.forest(
+        name, f"Regret in units of `{view.metric}`: what a choice by each selector loses against the best trial.",
+        [(f"Regret of every selector, choosing among {among}", lambda ax: interval_figures.forest(
             frame, ax=ax, xlabel=f"regret ({view.metric})", reference=blind, reference_label="blind choice",
             filled=told))], kind="tall", height=interval_figures.forest_height(len(frame)))
-    table = Table.from_frame("regret", "Selection regret", costs, {
+    table = Table.from_frame(name, f"Selection regret, choosing among {among}", costs, {
         "selector": ("Selector", code), "n": ("Contexts", whole), ("regret", "lo", "hi"): ("Regret", spanned),
         ("gain", "gain_lo", "gain_hi"): ("Gain on a blind choice", signed_spanned),
         "p_holm": ("p (Holm)", p_value), "picked_best": ("Picked the best", fixed3), "note": ("Note", words)})
-    return [_verdict(costs, blind, num), Note(
-        "A context is one method at one level; the choice is among its backbones and seeds. The oracle has regret 0. "
+    caution = ""
+    if "backbones" in among:
+        caution = (" A metric that always prefers one backbone is right in every context if that backbone is better "
+                   "everywhere: that is one fact, seen many times.")
+    return [Heading(f"What a choice among {among} costs"), _verdict(costs, blind), Note(
+        f"A context is one {what} at one level; the choice is among its {among}. The oracle has regret 0. "
         "`labelled_20` … choose by the probe's AUROC on that many labelled validation defects (mean over 50 "
-        "draws). Filled: the interval of the gain on a blind choice excludes 0."), plot, table]
+        f"draws). Filled: the interval of the gain on a blind choice excludes 0.{caution}"), plot, table]
 
 
-def _verdict(costs: pd.DataFrame, blind: float, num: int) -> Text:
+def _verdict(costs: pd.DataFrame, blind: float) -> Text:
     """What the label-free selectors gain, in one sentence."""
     free = costs[costs["selector"].str.startswith("label_free/")]
     better = free[(free["gain_lo"] > 0) & (free["p_holm"] <= 0.05)].sort_values("regret")
-    start = f"Over {num} contexts a blind choice loses {blind:.3f} on the best trial. "
+    start = f"Over {int(costs['n'].iloc[0])} contexts a blind choice loses {blind:.3f} on the best trial. "
     if better.empty:
         return Text(f"{start}No label-free metric chooses better than blindly beyond doubt (Holm over {len(free)}).")
     best = better.iloc[0]
