@@ -1,4 +1,4 @@
-"""The grid of the paper at the smallest size that still learns: 250 self-supervised trials and 50 supervised references.
+"""The grid of the paper at the smallest size that still learns: 250 self-supervised and 50 supervised trials.
 
     ablation run quickstart-250      about an hour and a quarter on 2 CPU cores, no download
 
