@@ -276,15 +276,6 @@ def ui(store: StoreOption = None, tracking_uri: Tracking = None,
     raise typer.Exit(serve(Store(store), tracking_uri, port, note))
 
 
-@app.command(epilog="Example: ablation methods")
-def methods(format: FormatOption = Format.table) -> None:
-    """The methods, their papers and default hyper-parameters."""
-    from ablation.listings import method_rows
-
-    rows = method_rows()
-    emit(rows.drop(columns=["paper", "options"]) if format is Format.table else rows, format)
-
-
 @app.command(epilog="Example: ablation backbones --format json")
 def backbones(format: FormatOption = Format.table) -> None:
     """The backbones that have recipes; any other timm name can be given too."""
@@ -313,9 +304,11 @@ def main() -> None:
     """Entry point: every error becomes one line per problem and its exit code."""
     from ablation.analyze_commands import app as analyze_app, in_order
     from ablation.data_commands import app as data_app
+    from ablation.method_commands import app as methods_app
 
     app.add_typer(data_app, name="data")
     app.add_typer(analyze_app, name="analyze")
+    app.add_typer(methods_app, name="methods")
     try:
         app(in_order(sys.argv[1:]), standalone_mode=True)
     except (KeyboardInterrupt, Exception) as error:

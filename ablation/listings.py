@@ -26,6 +26,42 @@ def method_rows() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def setting_rows(method: str, space: str = "default") -> pd.DataFrame:
+    """Every setting of a method with its recipe value (null = decided by method or subset) and its range in a search.
+
+    One row for both kinds of backbone where they agree. Raises ``SpecError`` for an unknown method or space.
+    """
+    import pandas as pd
+
+    from ablation.distributions import KINDS, own_value, settings
+    from ablation.spaces import load_space
+
+    found = load_space(method, space)
+    searched = {kind: {parameter.path: parameter for parameter in found.for_backbone(kind)} for kind in KINDS}
+    rows = []
+    for path in dict.fromkeys([*(parameter.path for parameter in found.parameters), *settings(method)]):
+        by_setting: dict[tuple[str, object, str], list[str]] = {}
+        for kind in KINDS:
+            parameter, value = searched[kind].get(path), own_value(method, kind, path)
+            entry = ((str(parameter.distribution), value, parameter.source) if parameter
+                     else ("fixed", value, _default_source(method, kind, path)))
+            by_setting.setdefault(entry, []).append(kind)
+        rows += [{"parameter": path, "backbone": ", ".join(kinds), "distribution": distribution,
+                  "recipe_value": value, "source": source}
+                 for (distribution, value, source), kinds in by_setting.items()]
+    frame = pd.DataFrame(rows)
+    frame["recipe_value"] = frame["recipe_value"].astype(object).where(frame["recipe_value"].notna(), None)
+    return frame
+
+
+def _default_source(method: str, kind: str, path: str) -> str:
+    from trainers.recipes import FIELDS, recipe
+
+    if path.removeprefix("train.") in FIELDS:
+        return recipe(method, kind).source
+    return "halved from 256 for small subsets" if path == "train.batch_size" else "default of the method"
+
+
 def backbone_rows() -> pd.DataFrame:
     import pandas as pd
 

@@ -7,11 +7,13 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from ablation.errors import SpecError
 from ablation.study_file import Document, read_yaml
 from trainers.config import suggest
+
+T = TypeVar("T")
 
 
 def read_source(source: str | Path) -> Document:
@@ -21,7 +23,7 @@ def read_source(source: str | Path) -> Document:
         return read_yaml(Path(text))
     path, colon, function = text.rpartition(":")
     if colon and path.endswith(".py"):
-        return _from_python(Path(path), function)
+        return _document(python_function(Path(path), function), f"{Path(path).name}:{function}")
     if text.endswith(".py"):
         raise SpecError(f"{text}: name the function that returns the study: {text}:study")
     names = builtin_studies()
@@ -45,7 +47,8 @@ def builtin_studies() -> dict[str, str]:
     return found
 
 
-def _from_python(path: Path, function: str) -> Document:
+def python_function(path: Path, function: str) -> Callable[..., Any]:
+    """``function`` of a Python file. Raises ``SpecError`` when there is none."""
     if not path.is_file():
         raise SpecError(f"{path}: no such file")
     loaded = importlib.util.spec_from_file_location(path.stem, path)
@@ -62,18 +65,24 @@ def _from_python(path: Path, function: str) -> Document:
     if not callable(make):
         names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise SpecError(f"{path.name}: there is no function '{function}'{suggest(function, names)}")
-    return _document(make, f"{path.name}:{function}")
+    return cast(Callable[..., Any], make)
+
+
+def returned(make: Callable[[], Any], wanted: type[T], origin: str) -> T:
+    """What a function returns. Raises ``SpecError`` that begins with ``origin`` when that is not ``wanted``."""
+    try:
+        made = make()
+    except SpecError as error:
+        raise SpecError([f"{origin}: {problem}" for problem in error.problems]) from None
+    except Exception as error:
+        raise SpecError(f"{origin}: raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, wanted):
+        raise SpecError(f"{origin}: returned {type(made).__name__}, expected a {wanted.__name__}")
+    return made
 
 
 def _document(make: Callable[[], Any], origin: str) -> Document:
     from ablation.spec import StudySpec
 
-    try:
-        spec = make()
-    except SpecError as error:
-        raise SpecError([f"{origin}: {problem}" for problem in error.problems]) from None
-    except Exception as error:
-        raise SpecError(f"{origin}: raised {type(error).__name__}: {error}") from error
-    if not isinstance(spec, StudySpec):
-        raise SpecError(f"{origin}: returned {type(spec).__name__}, expected a StudySpec")
+    spec = returned(make, StudySpec, origin)
     return Document(spec.to_dict(), origin, {(): origin})

@@ -99,6 +99,11 @@ def resolve_train(train: OptimConfig, method: str, backbone: str, num_images: in
     return dataclasses.replace(train, **values)
 
 
+def kind_of(backbone: str) -> str:
+    """Whose recipes a backbone takes, ``resnet`` or ``vit``, for a ``Backbone.kind`` or a timm name."""
+    return "resnet" if RESNETS.match(backbone) else "vit"
+
+
 def recipe(method: str, backbone: str) -> Recipe:
     """The defaults of a method on a backbone: a ``Backbone.kind`` (``resnet``, ``vit``, ``other``) or a timm name.
 
@@ -107,5 +112,5 @@ def recipe(method: str, backbone: str) -> Recipe:
     """
     if method not in METHOD_NAMES:
         raise ConfigError("grid.method", f"unknown method '{method}'{suggest(method, METHOD_NAMES)}")
-    kind = "resnet" if RESNETS.match(backbone) else "vit"
+    kind = kind_of(backbone)
     return RECIPES.get((method, kind), GENERIC[kind])
