@@ -17,11 +17,12 @@ from ablation.analysis.formats import fixed3, number, spanned, whole, words
 from ablation.analysis.patch_map import patch_maps
 from ablation.analysis.sections.view import StudyView, self_supervised
 from ablation.analysis.style import backbone_label, level_label, method_style
-from ablation.analysis.tables import CELL, labels, preference, prevalence
+from ablation.analysis.tables import CELL, aggregate, labels, preference, prevalence
 from ablation.errors import AblationError
 
 DEPLOYMENT = "params.evaluation.deployment_prevalence"
 COST_MISS, NUM_MAPS = 10.0, 4
+SEWER = {"sewer/f2_ciw": "F2-CIW", "sewer/f1_normal": "F1-Normal"}
 QUANTITIES = {"auroc": "AUROC", "ap": "AP there", "tpr_at_budget": "Found at the budget",
               "fpr_at_budget": "False alarms"}
 TRIAL = {"auroc": "AUROC", "ap": "Average precision at the deployment prevalence",
@@ -47,6 +48,7 @@ def section(view: StudyView, bundle: Bundle) -> Section | None:
         "The budget flags 5 % of normals; its threshold comes from validation normals alone and needs no defect. "
         "Intervals of this table are over seeds, the test images being the same.")]
     blocks.append(_cell_table(cells, view))
+    blocks += _sewer_table(here, view, bundle)
     key = _typical(view, here)
     blocks += _trial_blocks(view, key, deployed, bundle)
     return Section("detection", "Detection in practice", tuple(blocks))
@@ -90,6 +92,24 @@ def _cell_table(cells: pd.DataFrame, view: StudyView) -> Table:
         (f"{key}_value", f"{key}_lo", f"{key}_hi"): (title, spanned) for key, title in QUANTITIES.items()}
     return Table.from_frame("detection", "Linear probe at the deployment prevalence, mean over seeds",
                             pd.DataFrame(rows), columns)
+
+
+def _sewer_table(here: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
+    """F2-CIW and F1-Normal where the data carry Sewer-ML's 17 codes."""
+    known = [name for name in SEWER if f"metrics.{name}" in here and here[f"metrics.{name}"].notna().any()]
+    if not known:
+        return []
+    parts = [aggregate(here, name, by=("method", "backbone")).assign(metric=name) for name in known]
+    frame = pd.concat(parts, ignore_index=True)
+    bundle.table("sewer", frame)
+    order = method_order(view.trials)
+    named = frame.assign(cell=[f"{method_style(m, order).label}, {backbone_label(b)}"
+                               for m, b in zip(frame["method"], frame["backbone"], strict=True)],
+                         title=[SEWER[name] for name in frame["metric"]])
+    return [Table.from_frame("sewer", "Sewer-ML's own scores of the same cells", named, {
+        "cell": ("Cell", words), "title": ("Score", words), "n": ("Seeds", whole),
+        ("value", "lo", "hi"): ("Mean", spanned)},
+        "Multi-label probe behind the binary one, thresholds from validation (Haurum and Moeslund, CVPR 2021).")]
 
 
 def _typical(view: StudyView, here: pd.DataFrame) -> str:
