@@ -131,39 +131,52 @@ def regret(trials: pd.DataFrame, selectors: Sequence[str], metric: str, within: 
     names = list(dict.fromkeys(selectors))
     if f"metrics.{LOSS}" in trials.columns and LOSS not in names and metric != LOSS:
         names.append(LOSS)
-    finished, (score, *columns) = measured(trials, metric, *names)
+    finished, (score,) = measured(trials, metric)
+    columns = [measured(trials, name)[1][0] for name in names]
     contexts = finished.groupby([column(trials, name) for name in within], sort=False)
     parts = [rows for _, rows in contexts if len(rows) > 1]
     if not parts:
         raise NothingMatched(f"no group of {', '.join(within)} has two finished trials to choose from")
     quality = [preference(rows[score].to_numpy(float), metric) for rows in parts]
-    costs = {name: np.array([_cost(good, preference(rows[where].to_numpy(float), name))
-                             for good, rows in zip(quality, parts, strict=True)])
-             for name, where in zip(names, columns, strict=True)}
+    wishes = {name: [preference(rows[where].to_numpy(float), name) for rows in parts]
+              for name, where in zip(names, columns, strict=True)}
+    costs = {name: np.array([_cost(good, wish) for good, wish in zip(quality, wishes[name], strict=True)])
+             for name in names}
     costs["random"] = np.array([good.max() - good.mean() for good in quality])
     if scores is not None:
         costs |= _labelled_costs(parts, quality, scores, seed)
-    return _regret_table(costs, names, ci)
+    lacking = {name: int(np.sum(~np.isfinite(np.concatenate(wishes[name])))) for name in names}
+    return _regret_table(costs, lacking, sum(map(len, parts)), ci)
 
 
 def _cost(quality: np.ndarray, wish: np.ndarray) -> float:
-    return float(quality.max() - quality[wish == wish.max()].mean())
+    """Best less chosen; a trial without a value is never chosen. NaN where none has one."""
+    known = np.isfinite(wish)
+    if not known.any():
+        return math.nan
+    return float(quality.max() - quality[known & (wish == wish[known].max())].mean())
 
 
-def _regret_table(costs: dict[str, np.ndarray], selectors: Sequence[str], ci: float) -> pd.DataFrame:
-    num = len(costs["random"])
-    note = "" if num > 5 else f"only {num} contexts"
+def _regret_table(costs: dict[str, np.ndarray], lacking: dict[str, int], num_trials: int, ci: float) -> pd.DataFrame:
+    """``lacking``: of each selector, how many trials have no value; its contexts without any are left out."""
     rows = []
-    for name, cost in costs.items():
-        value, lo, hi = statistics.skewed_mean(cost, ci)
-        gain, gain_lo, gain_hi, p, _ = statistics.paired_difference(costs["random"] - cost, np.zeros(num), ci)
-        row = {"selector": name, "n": num, "regret": value, "lo": lo, "hi": hi, "gain": gain, "gain_lo": gain_lo,
-               "gain_hi": gain_hi, "p": p, "picked_best": float((cost < 1e-12).mean()), "note": note}
+    for name, all_costs in costs.items():
+        known = np.isfinite(all_costs)
+        cost, blind = all_costs[known], costs["random"][known]
+        value, lo, hi = statistics.skewed_mean(cost, ci) if len(cost) else (math.nan, math.nan, math.nan)
+        gain, gain_lo, gain_hi, p, _ = (statistics.paired_difference(blind - cost, np.zeros(len(cost)), ci) if len(cost)
+                                        else (math.nan, math.nan, math.nan, math.nan, 0))
+        notes = [f"only {len(cost)} contexts"] if len(cost) <= 5 else []
+        if lacking.get(name):
+            notes.append(f"no value in {lacking[name]} of {num_trials} trials, which it cannot choose")
+        row = {"selector": name, "n": len(cost), "regret": value, "lo": lo, "hi": hi, "gain": gain, "gain_lo": gain_lo,
+               "gain_hi": gain_hi, "p": p, "picked_best": float((cost < 1e-12).mean()) if len(cost) else math.nan,
+               "note": "; ".join(notes)}
         if name == "random":
             row |= dict.fromkeys(("gain", "gain_lo", "gain_hi", "p", "picked_best"), math.nan)
         rows.append(row)
     table = pd.DataFrame(rows)
-    family = table["selector"].isin([name for name in selectors if name != LOSS]).to_numpy()
+    family = table["selector"].isin([name for name in lacking if name != LOSS]).to_numpy()
     table["p_holm"] = math.nan
     table.loc[family, "p_holm"] = statistics.holm(table.loc[family, "p"].to_numpy(float))
     order = ["selector", "n", "regret", "lo", "hi", "gain", "gain_lo", "gain_hi", "p", "p_holm", "picked_best", "note"]

@@ -124,7 +124,7 @@ def _verdict(costs: pd.DataFrame, blind: float) -> Text:
     """What the label-free selectors gain, in one sentence."""
     free = costs[costs["selector"].str.startswith("label_free/")]
     better = free[(free["gain_lo"] > 0) & (free["p_holm"] <= 0.05)].sort_values("regret")
-    start = f"Over {int(costs['n'].iloc[0])} contexts a blind choice loses {blind:.3f} on the best trial. "
+    start = f"Over {int(costs['n'].max())} contexts a blind choice loses {blind:.3f} on the best trial. "
     if better.empty:
         return Text(f"{start}No label-free metric chooses better than blindly beyond doubt (Holm over {len(free)}).")
     best = better.iloc[0]

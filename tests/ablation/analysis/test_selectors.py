@@ -134,6 +134,21 @@ def test_labels_are_left_out_where_trials_saw_other_images_or_too_few() -> None:
     assert regret(trials, [RANKME], METRIC, scores=few.__getitem__)["selector"].tolist() == [RANKME, "random"]
 
 
+def test_a_selector_that_some_trials_lack_does_not_take_them_from_the_others() -> None:
+    """pseudo_condition needs more images than features: ResNet-18 may have none where ViT-Tiny has."""
+    trials = trials_frame(flat, methods=["simclr", "mae"])
+    score = trials[f"metrics.{METRIC}"].to_numpy()
+    lacking = np.where(trials["backbone"] == "resnet18", np.nan, -score)
+    trials = with_metric(with_metric(trials, RANKME, score), "label_free/pseudo_condition", lacking)
+    table = regret(trials, [RANKME, "label_free/pseudo_condition"], METRIC).set_index("selector")
+    assert (table.loc[[RANKME, "random"], "n"] == 8).all()
+    assert table.loc["label_free/pseudo_condition", "n"] == 8
+    assert table.loc["label_free/pseudo_condition", "note"] == "no value in 40 of 80 trials, which it cannot choose"
+    seeds = regret(trials, [RANKME, "label_free/pseudo_condition"], METRIC, ("method", "backbone", "imbalance"))
+    assert seeds.set_index("selector")["n"].to_dict() == {RANKME: 16, "label_free/pseudo_condition": 8, "random": 16}
+    assert seeds.set_index("selector").loc["label_free/pseudo_condition", "regret"] == 0
+
+
 def test_without_two_trials_to_choose_from_there_is_no_regret() -> None:
     trials = with_metric(trials_frame(flat, backbones=["resnet18"], seeds=1), RANKME, np.arange(24.0))
     with pytest.raises(NothingMatched, match="two finished trials to choose from"):
