@@ -33,7 +33,8 @@ def measured(trials: pd.DataFrame, *names: str) -> tuple[pd.DataFrame, list[str]
         finished = finished[np.isfinite(values.to_numpy(float, na_value=math.nan))]
         if finished.empty:
             raise NothingMatched(f"no finished trial has a number for '{name}'")
-    return finished.astype(dict.fromkeys(columns, float)), columns
+    other = [name for name in columns if finished[name].dtype != float]
+    return finished.astype(dict.fromkeys(other, float)) if other else finished, columns
 
 
 def preference(values: np.ndarray, metric: str) -> np.ndarray:
