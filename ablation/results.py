@@ -105,39 +105,51 @@ class StudyResults:
         return tables.aggregate(self.trials_dataframe(), metric, _names(by), stat, ci, n_boot, seed)
 
     def correlate(self, x: str, y: str, group: str | Sequence[str] = "method", ci: float = 0.95, n_boot: int = 1000,
-                  seed: int = 0) -> pd.DataFrame:
-        """Rank correlation within, between and over groups; see ``analysis.tables.correlate`` for what each may say."""
-        return selectors.correlate(self.trials_dataframe(), x, y, group, ci, n_boot, seed)
+                  seed: int = 0, supervised: bool = True) -> pd.DataFrame:
+        """Rank correlation within, between and over groups; see ``analysis.selectors.correlate`` for what each may say.
+
+        Here and below ``supervised=False`` leaves the supervised references out, as the report does.
+        """
+        return selectors.correlate(self._trials(supervised), x, y, group, ci, n_boot, seed)
 
     def regret(self, selector: Sequence[str] | str | None = None, metric: str = "probe/auroc",
-               within: Sequence[str] = ("method", "imbalance"), labelled: bool = True) -> pd.DataFrame:
+               within: Sequence[str] = ("method", "imbalance"), labelled: bool = True,
+               supervised: bool = True) -> pd.DataFrame:
         """What choosing by a selector costs, beside a blind choice, the loss and few labels.
 
         ``selector`` null: every label-free metric of the study. See ``analysis.selectors.regret``.
         """
-        trials = selectors.with_clid(self.trials_dataframe())
+        trials = selectors.with_clid(self._trials(supervised))
         names = selectors.selectors_of(trials) if selector is None else _names(selector)
         return selectors.regret(trials, names, metric, _names(within), scores=self.scores if labelled else None)
 
-    def variance(self, metric: str, factors: Sequence[str] = tables.CELL) -> pd.DataFrame:
+    def variance(self, metric: str, factors: Sequence[str] = tables.CELL, supervised: bool = True) -> pd.DataFrame:
         """Which factor moves the score: omega squared and typical swing; see ``analysis.factors.variance``."""
-        return factor_tables.variance(self.trials_dataframe(), metric, _names(factors))
+        return factor_tables.variance(self._trials(supervised), metric, _names(factors))
+
+    def compare(self, metric: str, by: str = "method", blocks: Sequence[str] | None = None,
+                supervised: bool = True) -> pd.DataFrame:
+        """Friedman over blocks, then each pair with interval, ranks and tests; see ``analysis.factors.compare``."""
+        trials = self._trials(supervised)
+        return factor_tables.compare(trials, metric, by, None if blocks is None else _names(blocks))
+
+    def pair_power(self, metric: str, by: str = "method", blocks: Sequence[str] | None = None,
+                   supervised: bool = True) -> pd.DataFrame:
+        """What the present seeds can show of each pair; see ``analysis.factors.pair_power``."""
+        trials = self._trials(supervised)
+        return factor_tables.pair_power(trials, metric, by, None if blocks is None else _names(blocks))
 
     def drop(self, metric: str, by: Sequence[str] = ("method",)) -> pd.DataFrame:
-        """What rarity costs against the most balanced level; see ``analysis.factors.drop``."""
+        """What rarity costs against the most balanced level; see ``analysis.factors.drop``. With references."""
         return factor_tables.drop(self.trials_dataframe(), metric, _names(by))
-
-    def compare(self, metric: str, by: str = "method", blocks: Sequence[str] | None = None) -> pd.DataFrame:
-        """Friedman over blocks, then each pair with interval, ranks and tests; see ``analysis.factors.compare``."""
-        return factor_tables.compare(self.trials_dataframe(), metric, by, None if blocks is None else _names(blocks))
-
-    def pair_power(self, metric: str, by: str = "method", blocks: Sequence[str] | None = None) -> pd.DataFrame:
-        """What the present seeds can show of each pair; see ``analysis.factors.pair_power``."""
-        return factor_tables.pair_power(self.trials_dataframe(), metric, by, None if blocks is None else _names(blocks))
 
     def curves(self, metric: str = "train/loss", by: Sequence[str] = tables.CELL) -> pd.DataFrame:
         """Mean curves over seeds, by epoch; see ``analysis.tables.curves``."""
         return tables.curves(self.trials_dataframe(), self.history(), metric, _names(by))
+
+    def _trials(self, supervised: bool) -> pd.DataFrame:
+        trials = self.trials_dataframe()
+        return trials if supervised else tables.self_supervised(trials)
 
     def extension(self, metric: str = "probe/auroc", max_more: int = MAX_MORE) -> Extension:
         """The trials worth running next, as a study that extends this one; see ``analysis.extension``."""

@@ -62,57 +62,121 @@ def sums_of_squares(values: np.ndarray) -> Effects:
     return result
 
 
-def omega_squared(values: np.ndarray, ci: float = 0.95) -> list[Effect]:
+def errors(values: np.ndarray, table: Effects, shared: int | None) -> tuple[tuple[int, float], tuple[int, float]]:
+    """(df, mean square) of the noise of effects of factor ``shared`` alone, and of all others; (0, NaN) without any.
+
+    The repeat r of a level of ``shared`` is one set of pictures for all cells of that level (split-plot design): what
+    sets repeats apart is the error of the level's own effect and no error of anything else. Null: no such factor.
+    """
+    df, ss = table[()]
+    if shared is None or values.shape[-1] < 2 or values.ndim < 3:
+        own = (df, ss / df if df else math.nan)
+        return own, own
+    kept = (shared, values.ndim - 1)
+    means = values.mean(axis=tuple(axis for axis in range(values.ndim) if axis not in kept))
+    levels, repeats = means.shape
+    whole = float(np.square(means - means.mean(-1, keepdims=True)).sum()) * values.size / means.size
+    whole_df = levels * (repeats - 1)
+    rest_df = df - whole_df
+    rest = (rest_df, max(0.0, ss - whole) / rest_df) if rest_df else (0, math.nan)
+    return (whole_df, whole / whole_df), rest
+
+
+def omega_squared(values: np.ndarray, ci: float = 0.95, shared: int | None = None) -> list[Effect]:
     """Effects of a balanced factorial (L_1, ..., L_F, R) and, last, its residual (``factors`` = ()).
 
-    Interval from that of the noncentrality of F (Steiger, Psychol. Methods 2004), the other effects at their
-    estimates; needs repeats. p of the F test. Omega squared: Olejnik & Algina, Psychol. Methods 2003.
+    ``shared``: see ``errors``. omega2 = (SS - df MS_error) / (SS_total + MS_error), Olejnik & Algina, Psychol. Methods
+    2003; p of the F test. Interval: of effect over rest by MOVER-R (Donner & Zou, Stat. Methods Med. Res. 2012) from
+    noncentral and central chi-squared intervals of every component; needs repeats.
     """
     table = sums_of_squares(values)
-    df_error, ss_error = table[()]
-    mse = ss_error / df_error if df_error else math.nan
+    whole, rest = errors(values, table, shared)
     total = sum(ss for _, ss in table.values())
-    shares = {factors: max(0.0, ss - df * mse) / values.size for factors, (df, ss) in table.items() if factors}
+    error = {factors: whole if factors == (shared,) else rest for factors in table if factors}
+    known = values.shape[-1] > 1 and rest[0] > 0 and rest[1] > 0 and whole[1] > 0
+    parts = {factors: _component(ss, df, error[factors][1], values.size, ci)
+             for factors, (df, ss) in table.items() if factors} if known else {}
+    noise = _noise(table[()], whole, rest, shared, ci) if known else []
     effects = []
     for factors in sorted(table, key=lambda factors: (not factors, len(factors), factors)):
         df, ss = table[factors]
-        omega = (ss - df * mse) / (total + mse) if factors and total + mse > 0 else math.nan
-        p, (lo, hi) = math.nan, NAN
-        if factors and mse > 0:
-            p = float(stats.f.sf(ss / df / mse, df, df_error))
-            if values.shape[-1] > 1:
-                others = sum(share for name, share in shares.items() if name != factors) + mse
-                low, high = (bound * mse / values.size for bound in noncentrality(ss / df / mse, df, df_error, ci))
-                lo, hi = low / (low + others), high / (high + others)
+        if not factors:
+            effects.append(Effect(factors, df, ss, math.nan, *NAN, math.nan))
+            continue
+        df_error, mse = error[factors]
+        omega = (ss - df * mse) / (total + mse) if total + mse > 0 else math.nan
+        p = float(stats.f.sf(ss / df / mse, df, df_error)) if mse > 0 else math.nan
+        lo, hi = NAN
+        if known:
+            others = add([part for name, part in parts.items() if name != factors] + noise)
+            lo, hi = (ratio / (1 + ratio) for ratio in mover_ratio(parts[factors], others))
         effects.append(Effect(factors, df, ss, omega, lo, hi, p))
     return effects
 
 
-def swing(values: np.ndarray, axis: int, ci: float = 0.95) -> Swing:
+def swing(values: np.ndarray, axis: int, ci: float = 0.95, shared: int | None = None) -> Swing:
     """How far a score moves when factor ``axis`` of a balanced factorial (L_1, ..., L_F, R) alone changes.
 
-    sqrt(2 (MS - MSE) / R), MS over all effects that hold the factor: interactions count. Interval from the noncentral
-    chi-squared of SS / MSE (MSE counts as known: here it cancels, unlike in omega squared); NaN without repeats.
+    sqrt(2 (MS - MS_error) / R), MS over all effects that hold the factor: interactions count. ``shared``: see
+    ``errors``. Interval from noncentral chi-squared intervals, those of different errors added by MOVER; NaN without
+    repeats.
     """
     table = sums_of_squares(values)
-    df_error, ss_error = table[()]
-    repeats = values.shape[-1]
-    mse = ss_error / df_error if df_error and repeats > 1 else math.nan
-    parts = [part for factors, part in table.items() if axis in factors]
-    df, ss = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    if not mse > 0:
+    whole, rest = errors(values, table, shared)
+    if values.shape[-1] < 2 or not (rest[1] > 0 and whole[1] > 0):
         return Swing(math.nan, *NAN)
+    mine = {factors: part for factors, part in table.items() if axis in factors}
+    df = sum(part[0] for part in mine.values())
+    main = [part for factors, part in mine.items() if factors == (shared,)]
+    others = [part for factors, part in mine.items() if factors != (shared,)]
+    groups = [(group, mse) for group, mse in ((main, whole[1]), (others, rest[1])) if group]
+    squares = [_component(sum(ss for _, ss in group), sum(n for n, _ in group), mse, df * values.shape[-1] / 2, ci)
+               for group, mse in groups]
+    value, lo, hi = add(squares)
+    return Swing(*(math.sqrt(max(0.0, square)) for square in (value, lo, hi)))
+
+
+Estimate = tuple[float, float, float]
+"""Value, lower and upper end."""
+
+
+def _component(ss: float, df: int, mse: float, size: float, ci: float) -> Estimate:
+    """What an effect adds to the variance: (SS - df MS_error) / size, with its interval, MS_error taken as known."""
     shift = ss / mse
     low, high = _bounds(lambda bound: stats.ncx2.cdf(shift, df, bound) if bound > 0 else stats.chi2.cdf(shift, df),
                         shift, ci)
-    value = math.sqrt(max(0.0, 2 * (ss / df - mse) / repeats))
-    return Swing(value, *(math.sqrt(2 * bound * mse / (df * repeats)) for bound in (low, high)))
+    return max(0.0, ss - df * mse) / size, low * mse / size, high * mse / size
 
 
-def noncentrality(f: float, df: int, df_error: int, ci: float) -> Interval:
-    """Interval of the noncentrality parameter of an F statistic; a bound is 0 where even 0 is too large."""
-    return _bounds(lambda bound: stats.ncf.cdf(f, df, df_error, bound) if bound > 0 else stats.f.cdf(f, df, df_error),
-                   f * df, ci)
+def _noise(within: tuple[int, float], whole: tuple[int, float], rest: tuple[int, float], shared: int | None,
+           ci: float) -> list[Estimate]:
+    """Noise variance, in its independent parts: of the subsets and of the rest, or all in one."""
+    parts = [rest] if shared is None else [whole, rest]
+    shares = [(df, df * mse / within[0]) for df, mse in parts]
+    low, high = (1 + ci) / 2, (1 - ci) / 2
+    return [(share, float(share * df / stats.chi2.ppf(low, df)), float(share * df / stats.chi2.ppf(high, df)))
+            for df, share in shares]
+
+
+def add(parts: list[Estimate]) -> Estimate:
+    """Sum of independent estimates with its interval (MOVER: Zou & Donner, Stat. Med. 2008)."""
+    value = sum(part[0] for part in parts)
+    below, above = (math.sqrt(sum((part[0] - part[end]) ** 2 for part in parts)) for end in (1, 2))
+    return value, max(0.0, value - below), value + above
+
+
+def mover_ratio(first: Estimate, second: Estimate) -> Interval:
+    """Interval of a ratio of two non-negative estimates (MOVER-R, Donner & Zou 2012)."""
+    (a, l1, u1), (b, l2, u2) = first, second
+
+    def bound(end: float, other: float, sign: int) -> float:
+        scale = other * (2 * b - other)
+        if scale <= 0:  # a denominator so uncertain that the formula ends: the plain ratio of the ends is wider
+            return end / other if other > 0 else math.inf
+        root = math.sqrt(max(0.0, (a * b) ** 2 - end * (2 * a - end) * scale))
+        return max(0.0, (a * b + sign * root) / scale)
+
+    return bound(l1, u2, -1), bound(u1, l2, 1)
 
 
 def _bounds(cdf: Callable[[float], float], start: float, ci: float) -> Interval:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ RANKME = "label_free/rankme"
 ADEQUATE = 0.5
 """Rank correlation from which a label-free metric would be called adequate. A convention of this project."""
 EXTREME, COMMON, NUM_TRIALS = 0.02, 0.05, 250
+BACKBONES = ("resnet18", "vit_tiny")
 COLUMNS = ("claim", "statement", "verdict", "effect", "lo", "hi", "n", "measure", "rule", "note")
 
 
@@ -53,24 +54,34 @@ class _Study:
     trials: pd.DataFrame
     planned: pd.DataFrame
     metric: str
+    share: dict[object, float]
+    """Prevalence of each level, mean over its subsets; NaN where it was not recorded."""
 
     @property
     def own(self) -> pd.DataFrame:
         return self.trials[self.trials["method"] != SUPERVISED]
 
-    def wide(self, rows: pd.DataFrame, *across: str) -> pd.DataFrame:
-        """Quality with ``across`` as columns and what is left of the factors and seed as rows; complete rows only."""
-        names = [name for name in ("backbone", "share", "method", "seed") if name not in across]
-        table = rows.pivot_table(index=names, columns=list(across), values="quality", aggfunc="mean", sort=False)
-        return table.dropna()
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(self.own["method"]))
+
+    def table(self, rows: pd.DataFrame, *across: str) -> pd.DataFrame:
+        """Quality with ``across`` as columns and what is left of the factors and seed as rows; gaps are NaN."""
+        names = [name for name in ("backbone", "imbalance", "method", "seed") if name not in across]
+        return rows.pivot_table(index=names, columns=list(across), values="quality", aggfunc="mean", sort=False)
+
+    def levels(self) -> list[object]:
+        """Levels of known prevalence that have results, rarest first."""
+        there = [level for level in dict.fromkeys(self.own["imbalance"]) if math.isfinite(self.share[level])]
+        return sorted(there, key=lambda level: self.share[level])
 
 
 def claims(trials: pd.DataFrame, metric: str = "probe/auroc") -> pd.DataFrame:
     """One row per claim: claim, statement, verdict, effect, lo, hi, n, measure, rule, note. Raises ``NothingMatched``
     when no trial has finished with ``metric``."""
     finished, (score,) = measured(trials, metric)
-    study = _Study(finished.assign(quality=preference(finished[score].to_numpy(float), metric),
-                                   share=prevalence(finished)), trials, metric)
+    share = prevalence(trials).groupby(trials["imbalance"], sort=False).mean().to_dict()
+    study = _Study(finished.assign(quality=preference(finished[score].to_numpy(float), metric)), trials, metric, share)
     rows = []
     for name, (statement, measure, rule, judge) in CLAIMS.items():
         try:
@@ -86,14 +97,23 @@ def _side(lo: float, hi: float, zero: float = 0.0) -> str:
     return "supported" if lo > zero else "contradicted" if hi < zero else "undecided"
 
 
-def _paired(differences: pd.Series[float], cells: Sequence[str]) -> _Evidence:
-    """Student t over the seeds of fixed cells, named by index levels."""
-    if not len(differences):
+def _paired(differences: pd.Series[float], cells: Sequence[str], note: str = "") -> _Evidence:
+    """Student t over the seeds of fixed cells, named by index levels; trials of one level and seed share pictures.
+
+    Pairs of which one side is unfinished are counted in the note.
+    """
+    known = differences.dropna()
+    if not len(known):
         raise _Missing("no seed has finished on both sides of the comparison")
-    names = differences.index.to_frame()[list(cells)].astype(str).agg("|".join, axis=1).to_numpy() if cells else (
-        np.zeros(len(differences)))
-    value, lo, hi, _, _ = statistics.paired_difference(differences.to_numpy(float), names, 0.95)
-    return _Evidence(value, lo, hi, len(differences))
+    index = known.index.to_frame().astype(str)
+    level = index["imbalance"].to_numpy(str) if "imbalance" in index else np.full(len(known), "")
+    names = index[list(cells)].agg("|".join, axis=1).to_numpy(str) if cells else np.full(len(known), "")
+    units = np.char.add(np.char.add(level, "|"), index["seed"].to_numpy(str))
+    value, lo, hi, _, _ = statistics.paired_difference(known.to_numpy(float), names, 0.95, units, level)
+    missing = len(differences) - len(known)
+    notes = [note] if note else []
+    notes += [f"{missing} of {len(differences)} pairs unfinished"] if missing else []
+    return _Evidence(value, lo, hi, len(known), "; ".join(notes))
 
 
 def _need(rows: pd.DataFrame, name: str, values: Sequence[str]) -> list[str]:
@@ -105,49 +125,52 @@ def _need(rows: pd.DataFrame, name: str, values: Sequence[str]) -> list[str]:
 
 def _joint_over_mae(study: _Study) -> _Evidence:
     joint, masked = _need(study.own, "method", NAMED), _need(study.own, "method", RECONSTRUCTION[:1])
-    wide = study.wide(study.own[study.own["method"].isin([*joint, *masked])], "method")
-    return _paired(wide[joint].mean(axis=1) - wide[masked[0]], ("backbone", "share"))
+    wide = study.table(study.own, "method")
+    note = "" if len(joint) == len(NAMED) else f"of the two only {joint[0]}"
+    return _paired(wide[joint].mean(axis=1, skipna=False) - wide[masked[0]], ("backbone", "imbalance"), note)
 
 
 def _drops(study: _Study) -> tuple[pd.DataFrame, str]:
     """(backbone, seed) x method: quality at the most balanced level less that at the rarest; what was compared."""
-    shares = sorted(study.own["share"].dropna().unique())
-    if len(shares) < 2:
+    levels = study.levels()
+    if len(levels) < 2:
         raise _Missing("two levels of imbalance")
-    balanced = min(shares, key=lambda share: abs(share - 0.5))
-    rarest = shares[0]
+    rarest, balanced = levels[0], min(levels, key=lambda level: abs(study.share[level] - 0.5))
     if rarest == balanced:
         raise _Missing("a level rarer than the most balanced one")
-    wide = study.wide(study.own, "method", "share")
-    methods = [name for name in dict.fromkeys(study.own["method"]) if {(name, balanced), (name, rarest)} <= set(wide)]
-    table = pd.DataFrame({name: wide[name][balanced] - wide[name][rarest] for name in methods})
-    return table, f"{level_label(rarest)} against {level_label(balanced)}"
+    wide = study.table(study.own, "method", "imbalance")
+    found = {name: wide[(name, balanced)] - wide[(name, rarest)] for name in study.methods
+             if {(name, balanced), (name, rarest)} <= set(wide)}
+    table = pd.DataFrame({name: values for name, values in found.items() if values.notna().any()})
+    absent = [name for name in study.methods if name not in table]
+    note = f"{level_label(study.share[rarest])} against {level_label(study.share[balanced])}"
+    return table, note + (f"; without {', '.join(absent)}" if absent else "")
 
 
 def _mae_drop(study: _Study) -> _Evidence:
-    table, what = _drops(study)
+    table, note = _drops(study)
     joint = [name for name in table if name not in RECONSTRUCTION]
     if RECONSTRUCTION[0] not in table or not joint:
         raise _Missing("mae and a joint-embedding method at both levels")
-    found = _paired(table[RECONSTRUCTION[0]] - table[joint].mean(axis=1), ("backbone",))
-    return _Evidence(found.effect, found.lo, found.hi, found.n, what)
+    return _paired(table[RECONSTRUCTION[0]] - table[joint].mean(axis=1), ("backbone",), note)
 
 
 def _byol_drop(study: _Study) -> _Evidence:
-    table, what = _drops(study)
+    table, note = _drops(study)
     others = [name for name in table if name != "byol"]
     if "byol" not in table or not others:
         raise _Missing("byol and another method at both levels")
-    found = _paired(table[others].mean(axis=1) - table["byol"], ("backbone",))
-    rarest = float(study.own["share"].min())
+    found = _paired(table[others].mean(axis=1) - table["byol"], ("backbone",), note)
+    rarest = study.share[study.levels()[0]]
     if rarest > EXTREME:
-        return _Evidence(found.effect, found.lo, found.hi, found.n,
-                         f"{what}; the claim is about 1 %, this study begins at {level_label(rarest)}", "undecided")
-    return _Evidence(found.effect, found.lo, found.hi, found.n, what)
+        note = f"{found.note}; the claim is about 1 %, this study begins at {level_label(rarest)}"
+        return replace(found, note=note, verdict="undecided")
+    return found
 
 
 def _method_over_backbone(study: _Study) -> _Evidence:
-    table = factors.variance(study.own, study.metric).set_index("term")
+    planned = study.planned[study.planned["method"] != SUPERVISED]
+    table = factors.variance(planned, study.metric).set_index("term")
     if not {"method", "backbone"} <= set(table.index):
         raise _Missing("two methods and two backbones in complete cells")
     method, backbone = (dict(table.loc[name]) for name in ("method", "backbone"))
@@ -158,7 +181,7 @@ def _method_over_backbone(study: _Study) -> _Evidence:
     shares, swings = apart("omega2", "lo", "hi"), apart("swing", "swing_lo", "swing_hi")
     sides = {_side(*shares), _side(*swings)}
     note = (f"omega squared {method['omega2']:.3f} and {backbone['omega2']:.3f}, their difference "
-            f"{shares[0]:+.3f} to {shares[1]:+.3f}")
+            f"{shares[0]:+.3f} to {shares[1]:+.3f}") if math.isfinite(shares[0]) else "one seed: no interval"
     note += f"; {method['note']}" if method["note"] else ""
     return _Evidence(float(method["swing"] - backbone["swing"]), *swings, int(method["n"]), note,
                      sides.pop() if len(sides) == 1 else "undecided")
@@ -168,63 +191,76 @@ def _no_backbone_leads(study: _Study) -> _Evidence:
     names = list(dict.fromkeys(study.own["backbone"]))
     if len(names) < 2:
         raise _Missing("two backbones")
-    first, second = names[:2]
-    wide = study.wide(study.own[study.own["backbone"].isin(names[:2])], "backbone")
+    first, second = BACKBONES if set(BACKBONES) <= set(names) else names[:2]
+    wide = study.table(study.own, "backbone")
     differences = wide[first] - wide[second]
-    found = _paired(differences, ("share", "method"))
+    found = _paired(differences, ("imbalance", "method"), f"{first} less {second}")
     tests = [statistics.paired_difference(rows.to_numpy(float), np.zeros(len(rows)), 0.95)
-             for _, rows in differences.groupby(level=["share", "method"])]
+             for _, rows in differences.dropna().groupby(level=["imbalance", "method"])]
     adjusted = statistics.holm(np.array([p for *_, p, _ in tests]))
     leads = [sum(q <= 0.05 and sign * value > 0 for q, (value, *_) in zip(adjusted, tests, strict=True))
              for sign in (1, -1)]
-    note = f"{first} leads in {leads[0]} and {second} in {leads[1]} of {len(tests)} cells (Holm, 5 %)"
+    note = f"{found.note}; {first} leads in {leads[0]} and {second} in {leads[1]} of {len(tests)} cells (Holm, 5 %)"
     verdict = "undecided"
     if min(leads) > 0:
         verdict = "supported"
     elif (found.lo > 0 or found.hi < 0) and len({value > 0 for value, *_ in tests}) == 1:
         verdict = "contradicted"
-    return _Evidence(found.effect, found.lo, found.hi, found.n, note, verdict)
+    return replace(found, note=note, verdict=verdict)
 
 
 def _simclr_resnet(study: _Study) -> _Evidence:
-    rows = study.own[study.own["share"] > COMMON + 1e-9]
-    if rows.empty:
+    levels = [level for level in study.levels() if study.share[level] > COMMON + 1e-9]
+    if not levels:
         raise _Missing("a level above 5 %")
-    wide = study.wide(rows, "method", "backbone")
+    wide = study.table(study.own[study.own["imbalance"].isin(levels)], "method", "backbone")
     mine = ("simclr", "resnet18")
     others = [name for name in wide if name != mine]
     if mine not in wide or not others:
         raise _Missing("simclr on resnet18 and another cell above 5 %")
-    levels = ", ".join(level_label(share) for share in sorted(set(wide.index.get_level_values("share"))))
-    found = _paired(wide[mine] - wide[others].mean(axis=1), ("share",))
-    return _Evidence(found.effect, found.lo, found.hi, found.n, f"levels {levels}; against {len(others)} other cells")
+    named = ", ".join(level_label(study.share[level]) for level in levels)
+    return _paired(wide[mine] - wide[others].mean(axis=1), ("imbalance",),
+                   f"levels {named}; against {len(others)} other cells")
 
 
 def _rankme_fails(study: _Study) -> _Evidence:
     column(study.own, RANKME)
-    row = selectors.correlate(study.own, RANKME, study.metric, ("method", "backbone")).iloc[0]
-    cost = selectors.regret(study.own, [RANKME], study.metric).iloc[0]
-    note = f"choosing by RankMe gains {cost['gain']:+.3f} on a blind choice"
-    if math.isfinite(cost["gain_lo"]):
-        note += f" ({cost['gain_lo']:+.3f} to {cost['gain_hi']:+.3f})"
+    table = selectors.correlate(study.own, RANKME, "quality", ("method", "backbone", "imbalance")).set_index("level")
+    row = dict(table.loc["within"])
+    if not math.isfinite(row["rho"]):
+        raise _Missing("two seeds of one method, backbone and level with RankMe")
+    note = ""
+    try:
+        cost = selectors.regret(study.own, [RANKME], "quality").iloc[0]
+        note = f"choosing by RankMe gains {cost['gain']:+.3f} on a blind choice"
+        if math.isfinite(cost["gain_lo"]):
+            note += f" ({cost['gain_lo']:+.3f} to {cost['gain_hi']:+.3f})"
+    except NothingMatched:
+        pass
     side = {"supported": "contradicted", "contradicted": "supported"}.get(_side(row["lo"], row["hi"], ADEQUATE))
     return _Evidence(float(row["rho"]), float(row["lo"]), float(row["hi"]), int(row["n"]), note, side or "undecided")
 
 
 def _gap_to_supervised(study: _Study) -> _Evidence:
     _need(study.trials, "method", (SUPERVISED,))
-    wide = study.wide(study.trials, "method")
-    methods = [name for name in wide if name != SUPERVISED]
-    if not methods or SUPERVISED not in wide:
+    wide = study.table(study.trials, "method")
+    gaps = {}
+    for name in study.methods:
+        try:
+            gaps[name] = _paired(wide[SUPERVISED] - wide[name], ("backbone", "imbalance"))
+        except _Missing:
+            continue
+    if not gaps:
         raise _Missing("a self-supervised method beside supervised")
-    gaps = {name: _paired(wide[SUPERVISED] - wide[name], ("backbone", "share")) for name in methods}
     name, least = min(gaps.items(), key=lambda item: item[1].effect)
+    absent = [other for other in study.methods if other not in gaps]
     verdict = "undecided"
     if all(gap.lo > 0 for gap in gaps.values()):
         verdict = "supported"
     elif any(gap.hi < 0 for gap in gaps.values()):
         verdict = "contradicted"
-    return _Evidence(least.effect, least.lo, least.hi, least.n, f"smallest gap: {name}", verdict)
+    notes = [f"smallest gap: {name}", least.note, f"without {', '.join(absent)}" if absent else ""]
+    return replace(least, note="; ".join(filter(None, notes)), verdict=verdict)
 
 
 def _count(study: _Study) -> _Evidence:
@@ -244,14 +280,14 @@ CLAIMS: dict[str, tuple[str, str, str, Callable[[_Study], _Evidence]]] = {
     "C2": ("The method matters more than the backbone", "swing by method less swing by backbone",
            "both this interval and that of the omega squared above 0: supported; both below: contradicted",
            _method_over_backbone),
-    "C2b": ("Neither backbone leads consistently", "first backbone less second, paired by seed",
+    "C2b": ("Neither backbone leads consistently", "one backbone less the other, paired by seed",
             "both lead in some cell: supported; interval off 0 and every cell on one side: contradicted",
             _no_backbone_leads),
     "C3": ("SimCLR on ResNet-18 does notably well above 5 % of defects", "its score less the mean of all other cells",
            POSITIVE, _simclr_resnet),
     "C4": ("BYOL holds up at the extreme level (1 %)", "mean drop of the others less drop of BYOL",
            f"{POSITIVE}; needs a level of 2 % or less", _byol_drop),
-    "C5": ("RankMe does not evaluate representation quality adequately", "Spearman's ρ within method and backbone",
+    "C5": ("RankMe does not evaluate representation quality adequately", "Spearman's ρ within cells",
            f"interval below {ADEQUATE}: supported; above: contradicted", _rankme_fails),
     "C6": ("A gap to supervised models remains", "supervised less the closest self-supervised method",
            "interval of every method above 0: supported; that of one below 0: contradicted", _gap_to_supervised),

@@ -14,15 +14,18 @@ def balanced_values(finished: pd.DataFrame, planned: pd.DataFrame, factors: list
                     score: str) -> tuple[np.ndarray, list[str], str]:
     """(values (L_1, ..., L_F, R), factors with two or more levels, note of what was left out).
 
-    Levels whose cells are emptiest are dropped until every cell has a trial; then every cell keeps as many as the
-    smallest, in order of the seed. ``planned`` holds one row per planned cell. Raises ``NothingMatched`` if nothing is
-    left.
+    Levels whose cells are emptiest are dropped until every cell has at least half of the usual number of trials; then
+    every cell keeps as many as the smallest, in order of the seed. ``planned`` holds one row per planned cell. Raises
+    ``NothingMatched`` if nothing is left.
     """
     levels = {name: list(dict.fromkeys(planned[name])) for name in factors}
     ordered = finished.sort_values("seed", kind="stable") if "seed" in finished else finished
-    cells = {key: rows.to_numpy(float) for key, rows in ordered[score].groupby([ordered[name] for name in factors])}
+    grouped = ordered[score].groupby([ordered[name] for name in factors])
+    cells = {key: rows.to_numpy(float) for key, rows in grouped}
     notes = []
-    while empty := [cell for cell in itertools.product(*levels.values()) if len(cells.get(cell, ())) == 0]:
+    # A cell of one trial among cells of five would cost all others four: it counts as empty.
+    least = max(1.0, float(np.median([len(values) for values in cells.values()])) / 2) if cells else 1.0
+    while empty := [cell for cell in itertools.product(*levels.values()) if len(cells.get(cell, ())) < least]:
         share, name, level = max(
             ((sum(cell[place] == level for cell in empty) * len(levels[name]), name, level)
              for place, name in enumerate(factors) for level in levels[name] if len(levels[name]) > 1),
@@ -38,7 +41,7 @@ def balanced_values(finished: pd.DataFrame, planned: pd.DataFrame, factors: list
     repeats = min(counts)
     shape = [len(levels[name]) for name in used] + [repeats]
     values = np.array([cells[cell][:repeats] for cell in itertools.product(*levels.values())]).reshape(shape)
-    note = f"left out, no finished trial in some cell: {', '.join(notes)}" if notes else ""
+    note = f"left out, too few finished trials in some cell: {', '.join(notes)}" if notes else ""
     surplus = sum(counts) - repeats * len(counts)
     if surplus:
         note += ("; " if note else "") + f"{surplus} trials left out so that every cell has {repeats}"

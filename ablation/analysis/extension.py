@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ablation.analysis.factors import pair_power
-from ablation.analysis.style import SUPERVISED
+from ablation.analysis.factors import TOO_FEW, pair_power
+from ablation.analysis.tables import self_supervised
+from ablation.errors import NothingMatched
 
 if TYPE_CHECKING:
     from ablation.spec import StudySpec
 
+FEWEST_SEEDS = 3
+"""The least that gives an interval in any design."""
 MAX_MORE = 10
 """Most seeds that are proposed at once: a pair that needs more differs by less than it is worth."""
 
@@ -35,13 +38,18 @@ class Extension:
         settled = f"{len(self.pairs) - len(open_pairs)} of {len(self.pairs)} pairs of methods are settled."
         lines = [settled if len(self.pairs) else "There is no pair of methods to settle."]
         for row in open_pairs.to_dict("records"):
+            if not math.isfinite(row["lo"]):
+                lines.append(f"{row['a']} and {row['b']}: {TOO_FEW} (n = {row['n']})")
+                continue
             known = math.isfinite(row["more_seeds"])
             needs = f"{row['more_seeds']:.0f} more seeds" if known else "more than 1,000 seeds"
             lines.append(f"{row['a']} and {row['b']}: {row['difference']:+.3f} ({row['lo']:+.3f} to {row['hi']:+.3f}, "
                          f"n = {row['n']}); {needs} would settle a difference of this size")
         if self.unfinished:
             lines.append(f"{self.unfinished} planned trials have no result; running the study again takes them up.")
-        if self.more_seeds:
+        if self.more_seeds and (open_pairs["lo"].isna()).all():
+            lines.append(f"{self.more_seeds} more seeds give every pair an interval.")
+        elif self.more_seeds:
             closed = int((open_pairs["more_seeds"] <= self.more_seeds).sum())
             lines.append(f"{self.more_seeds} more seeds are likely to settle {closed} of {len(open_pairs)} open pairs "
                          "(80 % power each, for the difference as seen, which is itself uncertain).")
@@ -56,11 +64,18 @@ def extension(trials: pd.DataFrame, spec: StudySpec, metric: str, max_more: int 
     Seeds are added to the whole grid, so that blocks stay complete and seeds stay paired; trials that have finished are
     not run again.
     """
-    own = trials[trials["method"] != SUPERVISED]
-    pairs = pair_power(own, metric)
-    needed = pairs.loc[~pairs["settled"].astype(bool) & (pairs["more_seeds"] <= max_more), "more_seeds"]
-    more = int(needed.max()) if len(needed) else 0
     unfinished = int((trials["state"] != "FINISHED").sum())
+    try:
+        pairs = pair_power(self_supervised(trials), metric)
+    except NothingMatched:  # nothing to compare yet: what is unfinished comes first
+        if not unfinished:
+            raise
+        pairs = pd.DataFrame({"settled": [], "more_seeds": [], "lo": []})
+    still = pairs[~pairs["settled"].astype(bool)]
+    needed = still.loc[still["more_seeds"] <= max_more, "more_seeds"]
+    more = int(needed.max()) if len(needed) else 0
+    if len(still) and still["lo"].isna().all():
+        more = max(0, FEWEST_SEEDS - len(spec.grid.seed))
     first = max(spec.grid.seed) + 1
     seeds = (*spec.grid.seed, *range(first, first + more))
     grown = spec.model_copy(update={"grid": spec.grid.model_copy(update={"seed": seeds})})

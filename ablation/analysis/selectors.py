@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from ablation.analysis import correlation, statistics
-from ablation.analysis.tables import CELL, column, labels, measured, preference, prevalence
+from ablation.analysis.tables import column, labels, measured, preference, subset_units
 from ablation.errors import NothingMatched
 
 LOSS = "train/loss"
@@ -37,12 +38,14 @@ def with_clid(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([trials.drop(columns=f"metrics.{CLID}", errors="ignore"), clid], axis=1)
 
 
-def selectors_of(trials: pd.DataFrame) -> list[str]:
-    """Label-free metrics of the frame that may choose a model, and the loss that each of them must beat."""
+def selectors_of(trials: pd.DataFrame, own: bool = False) -> list[str]:
+    """Label-free metrics of the frame that may choose a model, and the loss that each of them must beat; with ``own``
+    also those on each trial's own subset."""
     from trainers.evaluation.catalogue import METRICS
 
+    families = ("label_free/", "label_free_own/") if own else ("label_free/",)
     found = [name for name in METRICS if f"metrics.{name}" in trials.columns and METRICS[name].better != "context"
-             and name.startswith("label_free/") and trials[f"metrics.{name}"].notna().any()]
+             and name.startswith(families) and trials[f"metrics.{name}"].notna().any()]
     return found + ([LOSS] if f"metrics.{LOSS}" in trials.columns else [])
 
 
@@ -51,70 +54,65 @@ def correlate(trials: pd.DataFrame, x: str, y: str, group: str | Sequence[str] =
     """Rank correlation of two metrics: within groups, between group means, and pooled (which mixes both).
 
     Columns level, n, rho (Spearman), lo, hi, p, tau (Kendall's tau_b), num_groups, note. ``partial`` and
-    ``pooled_partial`` are given the prevalence and backbone. Only ``within`` and ``partial`` answer "does x tell good
-    from bad among runs of one method"; pooled values of opposite sign are common (Simpson's paradox) and named so.
-    RankMe's authors compare runs of one method only.
+    ``pooled_partial`` are given level and backbone. A metric that is best near 1 enters by its distance from 1,
+    smaller = higher. p of ``within`` and ``partial`` gives the scores of one pre-training subset to another of the
+    same level, all methods and backbones together, since they share it; so do the intervals. Pooled values of a sign
+    opposite to the one within are common (Simpson's paradox) and named so. RankMe's authors compare runs of one method
+    only.
     """
     finished, columns = measured(with_clid(trials), x, y)
     names = [column(trials, name) for name in ([group] if isinstance(group, str) else group)]
     groups, what = labels(finished, names), " x ".join(names)
     left, right = (finished[name].to_numpy(float) for name in columns)
+    left, right = _from_one(left, x), _from_one(right, y)
+    units, strata = subset_units(finished)
     settings: dict[str, Any] = {"ci": ci, "seed": seed}
-    control = _control(finished)
-    inside = _control(finished, without=names)
-    cells = labels(finished, list(dict.fromkeys([*names, *CELL])))
+    inside, over = _control(finished, without=names), _control(finished)
     found = {
-        "within": correlation.within_correlation(left, right, groups, num_boot=n_boot, **settings),
-        "partial": _partial(left, right, groups, inside, cells, n_boot, settings),
-        "between": correlation.between_correlation(left, right, groups, **settings),
+        "within": correlation.within_correlation(left, right, groups, units=units, strata=strata, **settings),
+        "partial": None if inside is None else correlation.within_correlation(
+            left, right, groups, units=units, strata=strata, control=inside, **settings),
+        "between": correlation.between_correlation(left, right, groups, ci=ci, seed=seed),
         "pooled": correlation.pooled_correlation(left, right, groups, num_boot=n_boot, **settings),
-        "pooled_partial": correlation.pooled_correlation(left, right, groups, control=control, num_boot=n_boot,
-                                                         **settings) if control is not None else None,
+        "pooled_partial": None if over is None else correlation.pooled_correlation(
+            left, right, groups, control=over, num_boot=n_boot, **settings),
     }
     num_groups = len(np.unique(groups))
-    notes = _notes(found["within"], found["pooled"], what, num_groups)
+    notes = _notes(found["within"], found["pooled"], what, num_groups, "imbalance" in names)
     rows = [{"level": level, "n": value.n, "rho": value.rho, "lo": value.lo, "hi": value.hi, "p": value.p,
              "tau": value.tau, "num_groups": num_groups, "note": notes[level]}
             for level, value in found.items() if value is not None]
     return pd.DataFrame(rows)
 
 
-def _partial(left: np.ndarray, right: np.ndarray, groups: np.ndarray, control: np.ndarray | None, cells: np.ndarray,
-             n_boot: int, settings: dict[str, Any]) -> correlation.Correlation | None:
-    """Given prevalence and backbone; None where neither varies inside the groups. p shuffles seeds inside cells."""
-    if control is None:
-        return None
-    strata = cells if np.unique(cells, return_counts=True)[1].max() > 1 else None
-    return correlation.within_correlation(left, right, groups, control=control, strata=strata, num_boot=n_boot,
-                                          **settings)
+def _from_one(values: np.ndarray, metric: str) -> np.ndarray:
+    from trainers.evaluation.catalogue import METRICS
+
+    near_one = metric in METRICS and METRICS[metric].better == "near 1"
+    return preference(values, metric) if near_one else values
 
 
 def _control(finished: pd.DataFrame, without: Sequence[str] = ()) -> np.ndarray | None:
-    """(N, k) prevalence and backbone indicators, those that vary; None if none does or a prevalence is unknown."""
+    """(N, k) indicators of level and backbone, those that vary; None if neither does."""
     parts = []
-    if "imbalance" not in without and finished["imbalance"].nunique() > 1:
-        parts.append(prevalence(finished).to_numpy(float))
-    if "backbone" not in without:
-        names = finished["backbone"].to_numpy(str)
-        parts += [(names == name).astype(float) for name in np.unique(names)[1:]]
-    if not parts or not np.isfinite(parts).all():
-        return None
-    return np.stack(parts, axis=1)
+    for name in ("imbalance", "backbone"):
+        values = labels(finished, [name])
+        parts += [] if name in without else [(values == other).astype(float) for other in np.unique(values)[1:]]
+    return np.stack(parts, axis=1) if parts else None
 
 
 def _notes(within: correlation.Correlation | None, pooled: correlation.Correlation | None, what: str,
-           num_groups: int) -> dict[str, str]:
-    floor = 2 / math.factorial(num_groups) if num_groups <= correlation.MAX_EXACT else 0.0
+           num_groups: int, level_fixed: bool) -> dict[str, str]:
+    floor = 2 / math.factorial(num_groups) if 1 < num_groups <= correlation.MAX_EXACT else 0.0
     mixed = f"mixes within and between {what}; no p, because trials of one {what} are not independent"
     assert within is not None
     assert pooled is not None
-    told = [value for value in (within, pooled) if value.lo > 0 or value.hi < 0]
-    if told and within.rho * pooled.rho < 0 and min(abs(within.rho), abs(pooled.rho)) > 0.1:
+    if all(value.lo > 0 or value.hi < 0 for value in (within, pooled)) and within.rho * pooled.rho < 0:
         mixed = f"Simpson's paradox: opposite in sign to the value within {what}; {mixed}"
-    return {"within": f"one {what}: the interval takes trials as independent" if num_groups == 1 else "",
-            "partial": "given prevalence and backbone, where they vary inside a group; p shuffles seeds inside cells",
+    return {"within": "" if level_fixed else "the level moves both; p is given the level",
+            "partial": "given level and backbone, where they vary inside a group",
             "between": f"{num_groups} means of {what}" + (f": p cannot be below {floor:.3g}" if floor > 1e-3 else ""),
-            "pooled": mixed, "pooled_partial": f"given prevalence and backbone; {mixed}"}
+            "pooled": mixed, "pooled_partial": f"given level and backbone; {mixed}"}
 
 
 def regret(trials: pd.DataFrame, selectors: Sequence[str], metric: str, within: Sequence[str] = ("method", "imbalance"),
@@ -167,6 +165,8 @@ def _regret_table(costs: dict[str, np.ndarray], lacking: dict[str, int], num_tri
         gain, gain_lo, gain_hi, p, _ = (statistics.paired_difference(blind - cost, np.zeros(len(cost)), ci) if len(cost)
                                         else (math.nan, math.nan, math.nan, math.nan, 0))
         notes = [f"only {len(cost)} contexts"] if len(cost) <= 5 else []
+        if name.startswith("labelled_") and not known.all():
+            notes.append(f"{int((~known).sum())} contexts without scores of every trial left out")
         if lacking.get(name):
             notes.append(f"no value in {lacking[name]} of {num_trials} trials, which it cannot choose")
         row = {"selector": name, "n": len(cost), "regret": value, "lo": lo, "hi": hi, "gain": gain, "gain_lo": gain_lo,
@@ -185,7 +185,10 @@ def _regret_table(costs: dict[str, np.ndarray], lacking: dict[str, int], num_tri
 
 def _labelled_costs(parts: list[pd.DataFrame], quality: list[np.ndarray], scores: Scores,
                     seed: int) -> dict[str, np.ndarray]:
-    """Regret per context of choosing by AUROC on few labels, mean over draws; all trials see the same draws."""
+    """Regret per context of choosing by AUROC on few labels, mean over draws; all trials see the same draws.
+
+    NaN for a context in which a trial has no scores, or others than the rest.
+    """
     keys = [key for rows in parts for key in rows["key"]]
     table = _validation_scores(keys, scores)
     if table is None:
@@ -195,35 +198,39 @@ def _labelled_costs(parts: list[pd.DataFrame], quality: list[np.ndarray], scores
     defects, normals = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
     edges = np.cumsum([0, *(len(rows) for rows in parts)])
     found: dict[str, np.ndarray] = {}
-    for wanted in (number for number in LABELLED if number <= len(defects)):
+    for wanted in (number for number in LABELLED if number <= len(defects) and len(normals) > 1):
         per_defect = len(normals) / len(defects)
         cost = np.zeros(len(parts))
         for _ in range(DRAWS):
             chosen = rng.choice(defects, wanted, replace=False)
             others = rng.choice(normals, min(len(normals), max(2, round(wanted * per_defect))), replace=False)
             aurocs = _aurocs(values[:, np.concatenate([chosen, others])], wanted)
-            cost += [_cost(good, aurocs[first:last])
+            cost += [_cost(good, aurocs[first:last]) if np.isfinite(values[first:last]).all() else math.nan
                      for good, first, last in zip(quality, edges[:-1], edges[1:], strict=True)]
         found[f"labelled_{wanted}"] = cost / DRAWS
     return found
 
 
 def _validation_scores(keys: Sequence[str], scores: Scores) -> tuple[np.ndarray, np.ndarray] | None:
-    """((T, V) probe scores, (V,) labels) of the validation images; None where a trial has none or other images."""
-    rows, shared, truth = [], None, np.empty(0)
+    """((T, V) probe scores, (V,) labels) of the validation images; a row of NaN for a trial without, or with other
+    images than most; None where no trial has any."""
+    frames: list[pd.DataFrame | None] = []
     for key in keys:
         try:
             frame = scores(key)
-        except (NothingMatched, OSError):
-            return None
-        frame = frame[frame["split"] == "validation"]
-        values, ids = frame["score_probe"].to_numpy(float), frame["image_id"].tolist()
-        if shared is None:
-            shared, truth = ids, frame["label"].to_numpy(int)
-        if ids != shared or not len(ids) or not np.isfinite(values).all():
-            return None
-        rows.append(values)
-    return (np.stack(rows), truth) if rows else None
+            frame = frame[(frame["split"] == "validation") & np.isfinite(frame["score_probe"].to_numpy(float))]
+            frames.append(frame if len(frame) else None)
+        except (NothingMatched, OSError, ValueError, KeyError):  # pyarrow's errors are ValueErrors
+            frames.append(None)
+    ids = Counter(tuple(frame["image_id"]) for frame in frames if frame is not None)
+    if not ids:
+        return None
+    shared = ids.most_common(1)[0][0]
+    truth = next(frame["label"].to_numpy(int) for frame in frames
+                 if frame is not None and tuple(frame["image_id"]) == shared)
+    rows = [frame["score_probe"].to_numpy(float) if frame is not None and tuple(frame["image_id"]) == shared
+            else np.full(len(shared), math.nan) for frame in frames]
+    return np.stack(rows), truth
 
 
 def _aurocs(values: np.ndarray, num_defects: int) -> np.ndarray:

@@ -30,50 +30,62 @@ def location(values: np.ndarray, stat: Statistic) -> np.ndarray:
     return np.asarray(values.mean(-1) if stat == "mean" else np.median(values, axis=-1))
 
 
-def interval(values: np.ndarray, cells: np.ndarray, stat: Statistic, ci: float, num_boot: int, seed: int) -> Interval:
-    """Confidence interval of ``location`` over (N,) values of fixed ``cells`` (N,), where seeds are what varies.
+def interval(values: np.ndarray, cells: np.ndarray, stat: Statistic, ci: float, num_boot: int, seed: int,
+             units: np.ndarray | None = None, strata: np.ndarray | None = None) -> Interval:
+    """Confidence interval of ``location`` over (N,) values of fixed ``cells`` (N,), where ``units`` are what varies.
 
-    Mean: Student t with the variance inside cells. Others: t times the standard error of a stratified, smoothed
-    bootstrap (as rliable's, Agarwal et al. 2021, made wide enough). NaN below 2 degrees of freedom.
+    A unit (N,) is what several trials share: those of one seed and level see the same pictures, whatever their method
+    and backbone, so they are no independent values. ``strata`` (N,) are the levels, inside which units are
+    exchangeable. Default: every value its own unit, every cell a stratum. Mean: Student t on the units' sums of
+    residuals. Others: t times the standard error of a smoothed bootstrap of units (as rliable's, Agarwal et al. 2021,
+    made wide enough). NaN below 2 degrees of freedom, which are units less strata.
     """
-    names, place, counts = np.unique(cells, return_inverse=True, return_counts=True)
-    df = len(values) - len(names)
+    units = np.arange(len(values)) if units is None else units
+    strata = cells if strata is None else strata
+    _, cell, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    residuals = values - (np.bincount(cell, values) / counts)[cell]
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    _, stratum, sizes = np.unique(strata[first], return_inverse=True, return_counts=True)
+    df = len(first) - len(sizes)
     if df < LEAST_DF:
         return NAN
-    means = np.bincount(place, values) / counts
-    residuals = values - means[place]
-    variance = float(residuals @ residuals) / df
+    stretch = np.sqrt(sizes / np.maximum(sizes - 1, 1))[stratum]
     if stat == "mean":
-        error = math.sqrt(variance / len(values))
+        error = math.sqrt(float(np.square(np.bincount(unit, residuals) * stretch).sum())) / len(values)
     else:
-        error = _bootstrap_error(means[place], residuals, place, counts, variance, stat, num_boot, seed)
+        error = _bootstrap_error(values - residuals, residuals, cell, unit, stratum, stretch, stat, num_boot, seed)
     half = float(stats.t.ppf((1 + ci) / 2, df)) * error
     centre = float(location(values, stat))
     return centre - half, centre + half
 
 
-def _bootstrap_error(centres: np.ndarray, residuals: np.ndarray, place: np.ndarray, counts: np.ndarray,
-                     variance: float, stat: Statistic, num_boot: int, seed: int) -> float:
+def _bootstrap_error(centres: np.ndarray, residuals: np.ndarray, cell: np.ndarray, unit: np.ndarray,
+                     stratum: np.ndarray, stretch: np.ndarray, stat: Statistic, num_boot: int, seed: int) -> float:
+    """Units change places inside their stratum and take the residuals of all their cells along."""
     rng = np.random.default_rng(seed)
-    stretch = np.sqrt(counts / np.maximum(counts - 1, 1))
-    samples = np.empty((num_boot, len(residuals)))
-    for cell, count in enumerate(counts):
-        members = np.flatnonzero(place == cell)
-        take = rng.integers(0, count, (num_boot, count))
-        samples[:, members] = residuals[members][take] * stretch[cell]
-    noise = SMOOTHING * math.sqrt(variance) * rng.standard_normal(samples.shape)
+    table = np.zeros((cell.max() + 1, len(stratum)))
+    table[cell, unit] = residuals * stretch[unit]
+    drawn = np.empty((num_boot, len(stratum)), int)
+    for name in range(stratum.max() + 1):
+        members = np.flatnonzero(stratum == name)
+        drawn[:, members] = members[rng.integers(0, len(members), (num_boot, len(members)))]
+    samples = table[cell, drawn[:, unit]]
+    noise = SMOOTHING * math.sqrt(float(np.mean(np.square(table[cell, unit])))) * rng.standard_normal(samples.shape)
     samples = centres + (samples + noise) / math.sqrt(1 + SMOOTHING**2)
     return float(location(samples, stat).std(ddof=1))
 
 
-def paired_difference(differences: np.ndarray, cells: np.ndarray, ci: float) -> tuple[float, float, float, float, int]:
-    """(mean, lo, hi, p, df) of paired differences (N,) in fixed ``cells`` (N,): Student's t on the spread inside cells.
+def paired_difference(differences: np.ndarray, cells: np.ndarray, ci: float, units: np.ndarray | None = None,
+                      strata: np.ndarray | None = None) -> tuple[float, float, float, float, int]:
+    """(mean, lo, hi, p, df) of paired differences (N,) in fixed ``cells`` (N,): ``interval`` of their mean.
 
     p is two-sided for a mean of 0. NaN below 2 degrees of freedom.
     """
     mean = float(differences.mean())
-    lo, hi = interval(differences, cells, "mean", ci, 0, 0)
-    df = len(differences) - len(np.unique(cells))
+    units = np.arange(len(differences)) if units is None else units
+    strata = cells if strata is None else strata
+    lo, hi = interval(differences, cells, "mean", ci, 0, 0, units, strata)
+    df = len(np.unique(units)) - len(np.unique(strata))
     if not math.isfinite(lo):
         return mean, lo, hi, math.nan, df
     error = (hi - lo) / 2 / float(stats.t.ppf((1 + ci) / 2, df))

@@ -13,6 +13,7 @@ from ablation.errors import NothingMatched
 from trainers.config import suggest
 
 CELL = ("method", "backbone", "imbalance")
+SUPERVISED = "supervised"
 
 
 def column(trials: pd.DataFrame, name: str) -> str:
@@ -71,7 +72,8 @@ def aggregate(trials: pd.DataFrame, metric: str, by: Iterable[str] = CELL, stat:
               ci: float = 0.95, n_boot: int = 2_000, seed: int = 0) -> pd.DataFrame:
     """One row per group of planned trials: n (measured), planned, value, lo, hi; also for groups without a number.
 
-    The interval is over seeds, for these cells of (method, backbone, imbalance): see ``statistics.interval``.
+    The interval is over pre-training subsets (seeds), for these cells of (method, backbone, imbalance): see
+    ``statistics.interval``.
     """
     finished, (score,) = measured(trials, metric)
     groups = [column(trials, name) for name in by]
@@ -83,7 +85,8 @@ def aggregate(trials: pd.DataFrame, metric: str, by: Iterable[str] = CELL, stat:
         inside = finished.index.isin(planned.index)
         here = values[inside]
         value = float(statistics.location(here, stat)) if len(here) else math.nan
-        lo, hi = statistics.interval(here, cells[inside], stat, ci, n_boot, seed)
+        units, strata = subset_units(finished[inside])
+        lo, hi = statistics.interval(here, cells[inside], stat, ci, n_boot, seed, units, strata)
         rows.append(dict(zip(groups, names, strict=True))
                     | {"n": len(here), "planned": len(planned), "value": value, "lo": lo, "hi": hi})
     return pd.DataFrame(rows)
@@ -97,14 +100,25 @@ def curves(trials: pd.DataFrame, history: pd.DataFrame, metric: str = "train/los
         known = sorted(set(history["metric"]))
         raise NothingMatched(f"no trial has reported '{metric}' while training{suggest(metric, known)}")
     groups = [column(trials, name) for name in by]
-    points = points.merge(trials[list(dict.fromkeys(["key", *CELL, *groups]))], on="key")
+    points = points.merge(trials[list(dict.fromkeys(["key", *CELL, "seed", *groups]))], on="key")
     rows = []
     for names, part in points.groupby([*groups, "epoch"], sort=False):
         values = part["value"].to_numpy(float)
-        lo, hi = statistics.interval(values, labels(part, CELL), "mean", ci, 0, 0)
+        lo, hi = statistics.interval(values, labels(part, CELL), "mean", ci, 0, 0, *subset_units(part))
         rows.append(dict(zip([*groups, "epoch"], names, strict=True))
                     | {"metric": metric, "n": len(values), "value": float(values.mean()), "lo": lo, "hi": hi})
     return pd.DataFrame(rows)
+
+
+def subset_units(trials: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """((N,) units, (N,) strata): trials of one level and seed are trained on the same pictures."""
+    return labels(trials, ["imbalance", "seed"]), labels(trials, ["imbalance"])
+
+
+def self_supervised(trials: pd.DataFrame) -> pd.DataFrame:
+    """Without supervised references, unless there is nothing else."""
+    own = trials[trials["method"] != SUPERVISED]
+    return own if len(own) else trials
 
 
 def prevalence(trials: pd.DataFrame) -> pd.Series[float]:

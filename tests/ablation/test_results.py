@@ -184,7 +184,7 @@ def test_regret_of_the_metric_itself_is_zero_and_of_a_blind_choice_is_not(result
 
 def test_variance_uses_complete_cells_and_says_what_was_left_out(results: StudyResults) -> None:
     table = results.variance("probe/auroc").set_index("term")
-    assert table["note"].unique().tolist() == ["left out, no finished trial in some cell: method dino"]
+    assert table["note"].unique().tolist() == ["left out, too few finished trials in some cell: method dino"]
     assert table.loc["method", "df"] == 4
     assert table.loc["residual", "df"] == 5 * 2 * 3 * 2
     assert np.isfinite(table.loc["method", ["omega2", "lo", "hi", "p", "swing"]].to_numpy(float)).all()

@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from trainers.config import EvaluationConfig
 from trainers.evaluation import detectors, metrics
+from trainers.evaluation.geometry import spread_rows
 from trainers.evaluation.knn import cosine_neighbors, knn_scores
 from trainers.evaluation.label_free import further_metrics, label_free_metrics
 from trainers.evaluation.probe import ClassWeight, LinearProbe, MultiLabelProbe, PrincipalAxes, fit_probes
@@ -90,7 +91,7 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
     found |= _neighbors_and_detectors(data, config, scores, device)
     further = {}
     if len(data.level_free.features):
-        features, own = data.level_free.features, data.train.features
+        features, own = data.level_free.features, spread_rows(data.train.features, config.max_images)
         found |= _named("label_free", label_free_metrics(features, data.level_free.embeddings, data.views))
         further = _named("label_free", further_metrics(features))
         further |= _named("label_free_own", label_free_metrics(own) | further_metrics(own))

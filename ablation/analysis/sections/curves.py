@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablation.analysis import figures
+from ablation.analysis import figures, tables
 from ablation.analysis.bundle import Bundle
 from ablation.analysis.document import Section, Text
 from ablation.analysis.findings import method_order
@@ -29,6 +29,7 @@ def section(view: StudyView, bundle: Bundle) -> Section:
         curves = curves.merge(view.trials[["key", "method", "backbone", "imbalance", "state"]], on="key")
     if curves.empty:
         return Section("curves", "Learning curves", (Text("No trial has reported a training loss yet."),))
+    bundle.table("curves", tables.curves(view.trials, view.results.history()))
     levels, backbones = level_order(curves["imbalance"].tolist()), sorted(set(curves["backbone"]))
 
     def panel(method: str) -> Callable[[Axes], object]:

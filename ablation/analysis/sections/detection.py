@@ -11,13 +11,14 @@ import pandas as pd
 from ablation.analysis import calibration, detection, detection_figures, operating_points
 from ablation.analysis.bundle import Bundle
 from ablation.analysis.contact_sheet import PROBE, StudyData, pick
-from ablation.analysis.document import Block, Columns, Heading, Note, Pictures, Section, Table, Text, code
+from ablation.analysis.document import Block, Cell, Columns, Heading, Note, Pictures, Section, Table, Text, code
 from ablation.analysis.findings import method_order
 from ablation.analysis.formats import fixed3, number, spanned, whole, words
 from ablation.analysis.patch_map import patch_maps
-from ablation.analysis.sections.view import StudyView, self_supervised
+from ablation.analysis.sections.scores import problems
+from ablation.analysis.sections.view import StudyView
 from ablation.analysis.style import backbone_label, level_label, method_style
-from ablation.analysis.tables import CELL, aggregate, labels, preference, prevalence
+from ablation.analysis.tables import CELL, aggregate, labels, preference, prevalence, self_supervised
 from ablation.errors import AblationError
 
 DEPLOYMENT = "params.evaluation.deployment_prevalence"
@@ -38,7 +39,7 @@ def section(view: StudyView, bundle: Bundle) -> Section | None:
     distance = np.abs(np.log(share.to_numpy(float)) - math.log(deployed))
     level = view.done["imbalance"].iloc[int(np.nanargmin(distance))]
     here = view.done[view.done["imbalance"] == level]
-    cells = _cells(view, here, deployed)
+    cells = _cells(view, level, deployed)
     if cells.empty:
         return None
     bundle.table("detection", cells)
@@ -66,17 +67,20 @@ def _scores(view: StudyView, key: str) -> pd.DataFrame | None:
         return None
 
 
-def _cells(view: StudyView, here: pd.DataFrame, deployed: float) -> pd.DataFrame:
-    """Long: the cell's names, quantity, value, lo, hi, n, planned."""
+def _cells(view: StudyView, level: object, deployed: float) -> pd.DataFrame:
+    """Long: the cell's names, quantity, value, lo, hi, n, planned, problems; every planned cell, with or without
+    results."""
     parts = []
-    for names, rows in here.groupby(list(CELL), sort=False):
-        frames = [frame for key in rows["key"] if (frame := _scores(view, key)) is not None]
-        if frames:
-            found = detection.over_seeds(frames, PROBE, prevalence=deployed)
-            cell: dict[str, object] = dict(zip(CELL, names, strict=True))
-            parts.append(pd.concat([found.assign(planned=len(rows)), pd.DataFrame([cell] * len(found))], axis=1))
-    columns = [*CELL, "quantity", "value", "lo", "hi", "n", "planned"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    for _, rows in view.trials[view.trials["imbalance"] == level].groupby(["method", "backbone"], sort=False):
+        done = rows.loc[rows.index.isin(view.done.index), "key"]
+        frames = [frame for key in done if (frame := _scores(view, key)) is not None]
+        found = detection.over_seeds(frames, PROBE, prevalence=deployed)
+        bounded = found[["lo", "hi"]].clip(0, 1)  # of shares, which Student's t does not know
+        cell = {name: rows[name].iloc[0] for name in CELL} | {"problems": ", ".join(problems(rows))}
+        names = pd.DataFrame([cell] * len(found))
+        parts.append(pd.concat([names, found.assign(lo=bounded["lo"], hi=bounded["hi"], planned=len(rows))], axis=1))
+    cells = pd.concat(parts, ignore_index=True)
+    return cells if cells["n"].sum() else cells.iloc[:0]
 
 
 def _cell_table(cells: pd.DataFrame, view: StudyView) -> Table:
@@ -84,14 +88,19 @@ def _cell_table(cells: pd.DataFrame, view: StudyView) -> Table:
     rows = []
     for (method, backbone), part in cells.groupby(["method", "backbone"], sort=False):
         row: dict[str, object] = {"name": f"{method_style(str(method), order).label}, {backbone_label(str(backbone))}",
-                                  "n": part["n"].max()}
+                                  "n": part["n"].max(), "problems": part["problems"].iloc[0]}
         for found in part.to_dict("records"):
             row |= {f"{found['quantity']}_{end}": found[end] for end in ("value", "lo", "hi")}
         rows.append(row)
-    columns: Columns = {"name": ("Cell", words), "n": ("Seeds", whole)} | {
-        (f"{key}_value", f"{key}_lo", f"{key}_hi"): (title, spanned) for key, title in QUANTITIES.items()}
+    estimates: Columns = {(f"{key}_value", f"{key}_lo", f"{key}_hi"): (title, spanned)
+                          for key, title in QUANTITIES.items()}
+    columns: Columns = {"name": ("Cell", words), ("n", "problems"): ("Seeds", _seeds)}
     return Table.from_frame("detection", "Linear probe at the deployment prevalence, mean over seeds",
-                            pd.DataFrame(rows), columns)
+                            pd.DataFrame(rows), {**columns, **estimates})
+
+
+def _seeds(n: object, found: object) -> Cell:
+    return Cell(whole(n), problems=(str(found),) if found else ())
 
 
 def _sewer_table(here: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
@@ -158,6 +167,7 @@ def _trial_plots(scores: pd.DataFrame, budget: pd.DataFrame, bins: pd.DataFrame,
                  bundle: Bundle) -> list[Block]:
     test = detection.take(scores, PROBE, "test")
     curve = detection.curve(test.labels, test.scores, deployed)
+    bundle.table("detection_curve", curve)
     if curve.empty:
         return []
     panels = [("ROC curve with its pointwise 95 % band and the budget's point",

@@ -12,8 +12,9 @@ from ablation.analysis.bundle import Bundle
 from ablation.analysis.document import Block, Cell, Note, Row, Section, Table, Text, code
 from ablation.analysis.findings import prevalences
 from ablation.analysis.formats import p_value, signed_spanned, spanned, whole, words
-from ablation.analysis.sections.view import StudyView, self_supervised
+from ablation.analysis.sections.view import StudyView
 from ablation.analysis.style import level_label, level_order, method_entries, method_style
+from ablation.analysis.tables import self_supervised
 from ablation.errors import NothingMatched
 
 
@@ -48,7 +49,8 @@ def _variance_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> li
     note = str(table["note"].iloc[0])
     blocks: list[Block] = [
         Text(f"Typical swing of `{view.metric}` when one factor alone changes, noise removed: {text}; "
-             f"n = {int(table['n'].iloc[0])} trials."),
+             f"n = {int(table['n'].iloc[0])} trials." if single["swing"].notna().any() else
+             f"One seed per cell: the swing of `{view.metric}` cannot be told from noise."),
         Note("ω² is the share of the variance of the score that a factor or interaction explains; the rest is seed "
              "noise. A factor with many values has more room to explain, so read ω² beside the swing, which is "
              "in units of the score. Self-supervised methods only; nothing is claimed about methods that were not run."

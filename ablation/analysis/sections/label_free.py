@@ -15,10 +15,10 @@ from ablation.analysis.correlation import within_correlation
 from ablation.analysis.document import Block, Heading, Note, Plot, Section, Table, Text, code
 from ablation.analysis.findings import method_order
 from ablation.analysis.formats import p_value, signed2, signed_range, whole, words
-from ablation.analysis.sections.view import StudyView, self_supervised
+from ablation.analysis.sections.view import StudyView
 from ablation.analysis.selectors import correlate
 from ablation.analysis.style import context_entries, level_order, method_style
-from ablation.analysis.tables import CELL
+from ablation.analysis.tables import CELL, self_supervised
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +80,7 @@ def _scatter(points: pd.DataFrame, x: str, y: str, bundle: Bundle) -> Plot:
     def panel(method: str) -> Callable[[Axes], object]:
         rows = points[points["method"] == method]
         groups = rows["backbone"].to_numpy(str)
-        rho = within_correlation(rows[x].to_numpy(float), rows[y].to_numpy(float), groups, num_boot=0).rho
+        rho = within_correlation(rows[x].to_numpy(float), rows[y].to_numpy(float), groups, num_perm=0).rho
         shown = np.isfinite(rho) and rows["backbone"].value_counts().max() >= MIN_FOR_RHO
         note = (f"ρ = {signed2(rho)}, " if shown else "") + f"n = {len(rows)}"
 
@@ -102,11 +102,12 @@ def _scatter(points: pd.DataFrame, x: str, y: str, bundle: Bundle) -> Plot:
 
 
 WITHIN = {
+    CELL: "within cell (method, backbone, level)",
     ("method", "backbone"): "within method × backbone",
     ("method",): "within method",
-    CELL: "within cell (seeds only)",
 }
-"""Inside which groups trials are ranked, headline first. Backbones differ in width, hence in RankMe's ceiling."""
+"""Inside which groups trials are ranked, headline first: the level moves score and metric, and backbones differ in
+width, hence in RankMe's ceiling."""
 
 
 def correlations(trials: pd.DataFrame, selector: str, metric: str) -> pd.DataFrame:
@@ -116,10 +117,9 @@ def correlations(trials: pd.DataFrame, selector: str, metric: str) -> pd.DataFra
     for group, name in WITHIN.items():
         part = parts[group]
         rows.append(part[part["level"] == "within"].assign(level=name))
-        rows.append(part[part["level"] == "partial"].assign(level=f"{name}, given prevalence"
-                                                            + ("" if "backbone" in group else " and backbone")))
-    others = {"between": "between methods", "pooled": "pooled",
-              "pooled_partial": "pooled, given prevalence and backbone"}
+        given = "level" if "backbone" in group else "level and backbone"
+        rows.append(part[part["level"] == "partial"].assign(level=f"{name}, given {given}"))
+    others = {"between": "between methods", "pooled": "pooled", "pooled_partial": "pooled, given level and backbone"}
     rest = parts["method",]
     rows.append(rest[rest["level"].isin(list(others))].replace({"level": others}))
     table = pd.concat(rows, ignore_index=True)
@@ -131,19 +131,18 @@ def correlation_sentence(row: pd.Series, selector: str, metric: str) -> str:
     rho, lo, hi, p, n, groups = (float(row[name]) for name in ("rho", "lo", "hi", "p", "n", "num_groups"))
     if not math.isfinite(rho):
         return f"Too few comparable trials to say whether {selector} follows {metric}."
-    # Both must agree: p asks about these methods, the interval about methods like these.
     told = p <= 0.05 and (lo > 0 or hi < 0)
     p_text = "< 0.001" if p < 0.001 else f"= {p:.3f}"
     interval_text = f"95 % interval {lo:+.2f} to {hi:+.2f}, " if math.isfinite(lo) else ""
-    span = f"ρ = {rho:+.2f}, {interval_text}permutation p {p_text}, n = {int(n)} trials in {int(groups)} groups"
+    span = f"ρ = {rho:+.2f}, {interval_text}permutation p {p_text}, n = {int(n)} trials in {int(groups)} cells"
     span = span.replace("-", "−")
     if not told:
         return (
-            f"Among trials of one method and backbone, these data do not tell an association between {selector} and "
-            f"{metric} from none ({span})."
+            f"Among trials of one method, backbone and level, these data do not tell an association between {selector} "
+            f"and {metric} from none ({span})."
         )
     return (
-        f"Among trials of one method and backbone, a higher {selector} goes with a {'higher' if rho > 0 else 'lower'} "
-        f"{metric} ({span}). Levels and seeds both vary in these groups, and an association does not show that "
+        f"Among trials of one method, backbone and level, a higher {selector} goes with a "
+        f"{'higher' if rho > 0 else 'lower'} {metric} ({span}). That an association is there does not show that "
         f"choosing by {selector} picks good encoders."
     )

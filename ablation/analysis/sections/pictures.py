@@ -7,8 +7,9 @@ from pathlib import Path
 from ablation.analysis.bundle import Bundle
 from ablation.analysis.contact_sheet import Sheet, StudyData, contact_sheet
 from ablation.analysis.document import Block, Heading, Note, Pictures, Section, Text
-from ablation.analysis.sections.view import StudyView, self_supervised
+from ablation.analysis.sections.view import StudyView
 from ablation.analysis.style import backbone_label, level_label, level_order, method_style
+from ablation.analysis.tables import self_supervised
 from ablation.errors import AblationError
 
 MAX_SHEETS = 6

@@ -13,7 +13,7 @@ from ablation.analysis.findings import method_order
 from ablation.analysis.formats import fixed3, p_value, signed_spanned, spanned, whole
 from ablation.analysis.sections.view import StudyView
 from ablation.analysis.style import backbone_label, context_entries, level_order, method_entries, method_style
-from ablation.analysis.tables import aggregate, labels, preference
+from ablation.analysis.tables import aggregate, labels, preference, self_supervised
 from ablation.errors import AblationError, NothingMatched
 
 NUM_THRESHOLDS = 60
@@ -23,11 +23,12 @@ def section(view: StudyView, bundle: Bundle) -> Section | None:
     """Ranks, pairs, profiles and power; None for fewer than two methods with results in one block."""
     if view.trials["method"].nunique() < 2 or view.done.empty:
         return None
-    blocks = [_strip(view, bundle), *_overall(view, bundle)]
+    blocks = [_strip(view, bundle)]
     try:
-        table = factors.compare(view.trials, view.metric)
+        table = factors.compare(self_supervised(view.trials), view.metric)
     except NothingMatched as reason:
         return Section("ranks", "Which methods differ", (*blocks, Text(f"Methods cannot be ranked: {reason}.")))
+    blocks += _overall(view, bundle)
     bundle.table("ranks", table)
     blocks += _rank_blocks(table, view, bundle)
     blocks += _next_blocks(view, bundle)
@@ -50,23 +51,26 @@ def _strip(view: StudyView, bundle: Bundle) -> Block:
 
 
 def _overall(view: StudyView, bundle: Bundle) -> list[Block]:
-    """Interquartile mean per method, and the profile of its runs."""
-    frame = aggregate(view.trials, view.metric, by=["method"], stat="iqm")
+    """Interquartile mean per method, and the profile of its runs, over the cells that every method has finished."""
+    done, note = factors.complete_blocks(self_supervised(view.trials), view.metric)
+    frame = aggregate(done, view.metric, by=["method"], stat="iqm")
     bundle.table("iqm", frame)
-    methods = [m for m in method_order(view.trials) if m in set(view.done["method"])]
+    methods = method_order(done)
     named = frame.assign(label=[method_style(m, methods).label for m in frame["method"]])
-    table = Table.from_frame("iqm", "Interquartile mean over all cells", named, {
-        "label": ("Method", str), ("n", "planned"): ("Trials", _of), ("value", "lo", "hi"): ("IQM", spanned)})
-    values = view.done[view.column].to_numpy(float)
+    table = Table.from_frame("iqm", "Interquartile mean over the cells that every method has finished", named, {
+        "label": ("Method", str), "n": ("Trials", whole), ("value", "lo", "hi"): ("IQM", spanned)}, note)
+    values = done[view.column].to_numpy(float)
     grid = np.linspace(values.min(), values.max(), NUM_THRESHOLDS)
     turned = preference(np.array([1.0]), view.metric)[0]
     rows = []
     for method in methods:
-        mine = view.done[view.done["method"] == method]
+        mine = done[done["method"] == method]
         where, scores = labels(mine, ["backbone", "imbalance"]), turned * mine[view.column].to_numpy(float)
         cells = [scores[where == name] for name in np.unique(where)]
         shares = ranking.performance_profile(cells, turned * grid)
-        rows += [{"method": method, "threshold": t, "share": s} for t, s in zip(grid, shares, strict=True)]
+        rows += [{"method": method, "n": len(mine), "threshold": t, "share": s}
+                 for t, s in zip(grid, shares, strict=True)]
+    bundle.table("profiles", pd.DataFrame(rows))
     profile = bundle.plot("profiles", "Performance profiles: the share of runs beyond a score, cells weighted equally.",
                           [("Share of runs beyond each score, one line per method",
                             lambda ax: interval_figures.profiles(pd.DataFrame(rows), metric=view.metric, ax=ax))],
@@ -80,8 +84,9 @@ def _rank_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[B
     blocks: list[Block] = [Note(
         f"A block is one backbone at one level, averaged over seeds: n = {int(friedman['n'])} blocks. Friedman's test "
         f"of equal mean ranks: p {_p(friedman['p'])}. Blocks share data, so p is on the small side. Pairs: difference "
-        "of trials of equal seed with its interval over seeds; P(a beats b) over seeds inside blocks (Agarwal et al. "
-        "2021); Wilcoxon over blocks with Holm; Nemenyi for all pairs of mean ranks at once."
+        "of trials of equal seed with its interval over pre-training subsets; P(a beats b) over seeds inside blocks "
+        "(Agarwal et al. 2021); Wilcoxon over blocks with Holm; Nemenyi for all pairs of mean ranks at once. "
+        "Self-supervised methods only."
         + (f" {note}." if note else ""))]
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
     ranks = {row["a"]: row["rank_a"] for row in pairs.to_dict("records")}
@@ -125,7 +130,7 @@ def _next_blocks(view: StudyView, bundle: Bundle) -> list[Block]:
         ("difference", "lo", "hi"): ("Difference", signed_spanned), "word": ("State", str),
         "smallest": ("Smallest difference shown", fixed3), "more_seeds": ("More seeds to settle", whole)},
         "Intervals hold for all pairs together (Bonferroni). Power 80 %. More seeds: for the difference as seen, which "
-        "is itself uncertain; a dash is more than 1,000.")
+        "is itself uncertain; a dash is more than 1,000, or too few seeds to tell.")
     advice = f"`ablation analyze next {view.results.name}` prints the study file that runs them."
     return [Heading("How sure, and what next"), Bullets((*found.lines(), *((advice,) if found.spec else ()))), table]
 
@@ -140,9 +145,6 @@ def _p(value: float) -> str:
     text = p_value(value)
     return text if text.startswith("<") else f"= {text}"
 
-
-def _of(n: object, planned: object) -> str:
-    return whole(n) if n == planned else f"{whole(n)} of {whole(planned)}"
 
 
 def _in_blocks(n: object, blocks: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -9,24 +11,23 @@ from ablation.analysis import interval_figures, selectors, statistics
 from ablation.analysis.bundle import Bundle
 from ablation.analysis.document import Block, Cell, Heading, Note, Section, Table, Text, code
 from ablation.analysis.formats import fixed3, p_value, signed2, signed_range, signed_spanned, spanned, whole, words
-from ablation.analysis.sections.view import StudyView, self_supervised
-from ablation.analysis.tables import higher_is_better
+from ablation.analysis.sections.view import StudyView
+from ablation.analysis.tables import CELL, self_supervised
 from ablation.errors import NothingMatched
 
-GROUP = ("method", "backbone")
 CONTEXTS = {("method", "imbalance"): ("method", "backbones and seeds"),
             ("method", "backbone", "imbalance"): ("method on one backbone", "seeds")}
 """What a choice is made within, and among what."""
 
 
 def section(view: StudyView, bundle: Bundle) -> Section | None:
-    """Rank correlation within method and backbone, and regret; None where no label-free metric was measured."""
+    """Rank correlation within cells, and regret; None where no label-free metric was measured."""
     trials = selectors.with_clid(self_supervised(view.done))
     names = selectors.selectors_of(trials) if len(trials) else []
     if not names:
         return None
     blocks: list[Block] = []
-    table = _correlations(trials, names, view.metric)
+    table = _correlations(trials, selectors.selectors_of(trials, own=True), view.metric)
     if len(table):
         bundle.table("selectors", table)
         blocks += _correlation_blocks(table, view, bundle)
@@ -43,48 +44,50 @@ def section(view: StudyView, bundle: Bundle) -> Section | None:
 
 
 def _correlations(trials: pd.DataFrame, names: list[str], metric: str) -> pd.DataFrame:
-    """One row per selector: headline (within method and backbone), partial, pooled; Holm over the selectors."""
+    """One row per selector: within cells (headline), within method and backbone, between methods, pooled; Holm over
+    the selectors."""
     rows = []
     for name in names:
         try:
-            found = selectors.correlate(trials, name, metric, GROUP).set_index("level")
+            cells = selectors.correlate(trials, name, metric, CELL).set_index("level")
+            wide = selectors.correlate(trials, name, metric, CELL[:2]).set_index("level")
+            methods = selectors.correlate(trials, name, metric, CELL[:1]).set_index("level")
         except NothingMatched:
             continue
-        head = dict(found.loc["within"])
-        given = dict(found.loc["partial"]) if "partial" in found.index else {}
-        rows.append({"selector": name, "n": head["n"], "rho": head["rho"], "lo": head["lo"], "hi": head["hi"],
-                     "tau": head["tau"], "p": head["p"], "partial": given.get("rho", np.nan),
-                     "partial_lo": given.get("lo", np.nan), "partial_hi": given.get("hi", np.nan),
-                     "pooled": found.loc["pooled", "rho"],
-                     "simpson": str(found.loc["pooled", "note"]).startswith("Simpson")})
+        head = dict(cells.loc["within"])
+        row: dict[str, Any] = {"selector": name} | {key: head[key] for key in ("n", "rho", "lo", "hi", "tau", "p")}
+        for label, found in (("wide", wide.loc["within"]), ("between", methods.loc["between"]),
+                             ("pooled", methods.loc["pooled"])):
+            row |= {label: found["rho"], f"{label}_lo": found["lo"], f"{label}_hi": found["hi"]}
+        rows.append(row | {"num_methods": methods.loc["between", "n"],
+                           "simpson": str(methods.loc["pooled", "note"]).startswith("Simpson")})
     table = pd.DataFrame(rows)
-    if len(table):
-        table["p_holm"] = statistics.holm(table["p"].to_numpy(float))
-        table["expected"] = [1.0 if higher_is_better(name) else -1.0 for name in table["selector"]]
-    return table
+    return table.assign(p_holm=statistics.holm(table["p"].to_numpy(float))) if len(table) else table
 
 
 def _correlation_blocks(table: pd.DataFrame, view: StudyView, bundle: Bundle) -> list[Block]:
-    drawn = table[np.isfinite(table["rho"])].sort_values("rho", ascending=False, kind="stable")
+    shown = table[~table["selector"].str.startswith("label_free_own/")]
+    drawn = shown[np.isfinite(shown["rho"])].sort_values("rho", ascending=False, kind="stable")
     blocks: list[Block] = [Note(
-        "Spearman's ρ of each label-free metric with the score among trials of one method and backbone, over levels "
-        "and seeds; hollow: p > 0.05 after Holm over the "
-        f"{len(table)} metrics (p by shuffling inside method and backbone). Intervals resample these groups. "
-        "`train/loss` is what every selector must beat. The partial ρ is given the prevalence, which moves both; the "
-        "pooled one mixes methods and says nothing about choosing a run. `label_free_own/` metrics, on each "
-        "trial's own images, are in the tables only.")]
+        "Spearman's ρ of each label-free metric with the score among trials of one method, backbone and level; hollow: "
+        f"p > 0.05 after Holm over the {len(table)} metrics of the table. Trials of one level and seed share their "
+        "pictures, so p and intervals move whole subsets, all methods together. `alpha_req` enters by its distance "
+        "from 1, smaller = higher. `train/loss` is what every selector must beat. Within method and backbone the level "
+        "moves both; between methods n is the number of methods; the pooled value mixes everything and says nothing "
+        "about choosing a run. `label_free_own/`: on each trial's own images instead of one set for all.")]
     if len(drawn):
         frame = drawn.rename(columns={"selector": "name", "rho": "value"})
         blocks.append(bundle.plot(
-            "selectors", f"Rank correlation with `{view.metric}` within method and backbone, 95 % intervals.",
+            "selectors", f"Rank correlation with `{view.metric}` within cells, 95 % intervals.",
             [("Rank correlation of every label-free metric with the score", lambda ax: interval_figures.forest(
                 frame, ax=ax, xlabel="Spearman's ρ", reference=0.0, filled=(frame["p_holm"] <= 0.05).tolist()))],
             kind="tall", height=interval_figures.forest_height(len(frame))))
     blocks.append(Table.from_frame("selectors", f"Label-free metrics against {code(view.metric)}", table, {
-        "selector": ("Metric", code), "n": ("n", whole), "rho": ("ρ", signed2),
-        ("lo", "hi"): ("95 % interval", signed_range), "tau": ("Kendall τ", signed2), "p_holm": ("p (Holm)", p_value),
-        ("partial", "partial_lo", "partial_hi"): ("ρ given prevalence", _with_range),
-        ("pooled", "simpson"): ("Pooled ρ", _pooled)}))
+        "selector": ("Metric", code), "n": ("n", whole), ("rho", "lo", "hi"): ("ρ within cells", _with_range),
+        "tau": ("Kendall τ", signed2), "p_holm": ("p (Holm)", p_value),
+        ("wide", "wide_lo", "wide_hi"): ("Within method × backbone", _with_range),
+        ("between", "between_lo", "between_hi"): ("Between methods", _with_range),
+        ("pooled", "pooled_lo", "pooled_hi", "simpson"): ("Pooled", _pooled)}))
     return blocks
 
 
@@ -92,8 +95,8 @@ def _with_range(value: object, lo: object, hi: object) -> Cell:
     return Cell(signed2(value), notes=(signed_range(lo, hi),))
 
 
-def _pooled(value: object, simpson: object) -> Cell:
-    return Cell(signed2(value), problems=("Simpson's paradox",) if simpson else ())
+def _pooled(value: object, lo: object, hi: object, simpson: object) -> Cell:
+    return Cell(signed2(value), notes=(signed_range(lo, hi),), problems=("Simpson's paradox",) if simpson else ())
 
 
 def _regret_blocks(name: str, costs: pd.DataFrame, what: str, among: str, view: StudyView,

@@ -11,7 +11,6 @@ import pandas as pd
 from ablation.analysis.bundle import Bundle
 from ablation.analysis.document import Section
 from ablation.analysis.findings import untrained
-from ablation.analysis.style import SUPERVISED
 from ablation.analysis.tables import CELL, higher_is_better
 
 if TYPE_CHECKING:
@@ -64,12 +63,6 @@ class StudyView:
 
 Builder: TypeAlias = Callable[[StudyView, Bundle], Section | None]
 """Makes one section and puts its tables and figures into the bundle; None leaves the section out."""
-
-
-def self_supervised(trials: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are not supervised; all of them where there is nothing else."""
-    ssl = trials[trials["method"] != SUPERVISED]
-    return ssl if len(ssl) else trials
 
 
 def _cells(results: StudyResults, trials: pd.DataFrame, metric: str) -> pd.DataFrame:

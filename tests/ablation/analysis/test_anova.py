@@ -12,7 +12,7 @@ import statsmodels.api as sm
 from scipy import stats
 from statsmodels.formula.api import ols
 
-from ablation.analysis.anova import noncentrality, omega_squared, sums_of_squares, swing
+from ablation.analysis.anova import errors, mover_ratio, omega_squared, sums_of_squares, swing
 
 
 def test_one_way_sums_of_squares_equal_the_f_test() -> None:
@@ -62,13 +62,38 @@ def test_noise_alone_swings_nothing() -> None:
     assert 0 <= found.value <= found.hi
 
 
-def test_a_noncentral_bound_is_where_the_f_lies_at_its_quantile() -> None:
-    low, high = noncentrality(9.0, 4, 200, 0.95)
-    assert stats.ncf.cdf(9.0, 4, 200, low) == pytest.approx(0.975, abs=1e-6)
-    assert stats.ncf.cdf(9.0, 4, 200, high) == pytest.approx(0.025, abs=1e-6)
-    assert noncentrality(0.2, 4, 200, 0.95)[0] == 0
-    low, high = noncentrality(5e4, 4, 200, 0.95)  # an effect far above all noise
-    assert 0 < low < 2e5 < high < 1e6
+def test_a_large_effect_has_an_interval_around_it() -> None:
+    values = np.arange(5.0)[:, None, None] * 100 + np.random.default_rng(0).normal(size=(5, 2, 5))
+    effect = omega_squared(values)[0]
+    assert 0.999 < effect.lo <= effect.omega2 <= effect.hi <= 1
+    found = swing(values, 0)
+    truth = math.sqrt(np.mean([(100.0 * (i - j)) ** 2 for i, j in itertools.combinations(range(5), 2)]))
+    assert found.value == pytest.approx(truth, abs=1)
+    assert found.lo < found.value < found.hi < found.lo + 3
+
+
+def test_mover_of_a_ratio_with_a_known_denominator_scales_the_interval() -> None:
+    """Donner & Zou 2012: without error in the denominator the ends are those of the numerator over it."""
+    assert mover_ratio((4.0, 3.0, 6.0), (2.0, 2.0, 2.0)) == pytest.approx((1.5, 3.0))
+    low, high = mover_ratio((4.0, 3.0, 6.0), (2.0, 1.5, 3.0))
+    assert low < 1.5
+    assert high > 3.0
+    assert mover_ratio((0.0, 0.0, 1.0), (2.0, 1.5, 3.0))[0] == 0
+
+
+def test_shared_subsets_are_the_error_of_the_level_and_of_nothing_else() -> None:
+    """Split-plot design: sums of squares by hand through statsmodels, the subset a factor nested in the level."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, 2, 4, 5)) + 2 * rng.normal(size=(1, 1, 4, 5)) + np.arange(3)[:, None, None, None]
+    index = pd.DataFrame([*itertools.product(range(3), range(2), range(4), range(5))], columns=["a", "b", "c", "seed"])
+    frame = index.assign(y=values.ravel())
+    table = sm.stats.anova_lm(ols("y ~ C(a) * C(b) * C(c) + C(c):C(seed)", frame).fit())
+    (whole_df, whole), (rest_df, rest) = errors(values, sums_of_squares(values), 2)
+    assert (whole_df, whole * whole_df) == (16, pytest.approx(table.loc["C(c):C(seed)", "sum_sq"]))
+    assert (rest_df, rest * rest_df) == (4 * 4 * 5, pytest.approx(table.loc["Residual", "sum_sq"]))
+    effects = {effect.factors: effect for effect in omega_squared(values, shared=2)}
+    assert effects[(2,)].p == pytest.approx(stats.f.sf(effects[(2,)].ss / 3 / whole, 3, 16))
+    assert effects[(0,)].p == pytest.approx(stats.f.sf(effects[(0,)].ss / 2 / rest, 2, 80))
 
 
 def test_one_repeat_takes_the_highest_interaction_as_noise_and_has_no_interval() -> None:

@@ -55,7 +55,7 @@ def test_one_group_is_plain_spearman_and_kendall() -> None:
         assert found.rho == pytest.approx(expected)
         assert found.tau == pytest.approx(stats.kendalltau(x, y).statistic)
     found = within_correlation(x, y, one)
-    assert (found.lo, found.hi) == pytest.approx(fisher_interval(expected, 100, 0.95))
+    assert (found.lo, found.hi) == pytest.approx(fisher_interval(expected, 100, 0.95), abs=0.02)
     tied = np.round(x), np.round(y)
     assert within_correlation(*tied, one).rho == pytest.approx(stats.spearmanr(*tied).statistic)
     assert within_correlation(*tied, one).tau == pytest.approx(stats.kendalltau(*tied).statistic)
@@ -78,32 +78,58 @@ def test_a_permutation_p_is_that_of_scipy() -> None:
 
 
 def test_partial_correlation_removes_what_the_level_explains() -> None:
-    """y and x both follow a third thing; the partial one equals the recursion of three plain correlations."""
+    """y and x both follow the level, which is no line: ranks less their mean at each level, correlated."""
     rng = np.random.default_rng(0)
-    level = rng.normal(size=300)
-    x, y = level + rng.normal(size=300), level + rng.normal(size=300)
-    one = np.zeros(300)
-    plain, partial = within_correlation(x, y, one), within_correlation(x, y, one, control=level[:, None])
-    assert plain.rho > 0.35
-    xy, xz, yz = (stats.spearmanr(a, b).statistic for a, b in ((x, y), (x, level), (y, level)))
-    assert partial.rho == pytest.approx((xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2)))
+    level = np.repeat([0.0, 1, 2], 100)
+    shift = np.array([0.0, 3, 1])[level.astype(int)]
+    x, y = shift + rng.normal(size=300), shift + rng.normal(size=300)
+    one, dummies = np.zeros(300), np.stack([level == 1, level == 2], axis=1).astype(float)
+    plain, partial = within_correlation(x, y, one), within_correlation(x, y, one, control=dummies)
+    assert plain.rho > 0.5
+    left, right = (stats.rankdata(v) - np.repeat(stats.rankdata(v).reshape(3, 100).mean(1), 100) for v in (x, y))
+    assert partial.rho == pytest.approx(np.corrcoef(left, right)[0, 1])
     assert abs(partial.rho) < 0.15
-    assert pooled_correlation(x, y, np.arange(300) // 60, control=level[:, None]).rho == pytest.approx(partial.rho)
+    assert pooled_correlation(x, y, np.arange(300) // 60, control=dummies).rho == pytest.approx(partial.rho)
 
 
 def test_a_metric_that_the_control_explains_wholly_has_no_partial_correlation() -> None:
     level = np.repeat([0.01, 0.1, 0.5], 10)
     y = np.random.default_rng(0).normal(size=30)
-    assert math.isnan(within_correlation(level, y, np.zeros(30), control=level[:, None]).rho)
+    dummies = np.stack([level == 0.1, level == 0.5], axis=1).astype(float)
+    assert math.isnan(within_correlation(level, y, np.zeros(30), control=dummies).rho)
 
 
 def test_shuffling_inside_strata_only() -> None:
     """x and y differ between strata alone: inside them nothing is left to shuffle, so nothing is surprising."""
     level = np.repeat([0.0, 1.0, 2.0], 8)
-    wide = within_correlation(level, level, np.zeros(24))
-    narrow = within_correlation(level, level, np.zeros(24), strata=level)
-    assert wide.p < 0.01
-    assert narrow.p == 1
+    assert within_correlation(level, level, np.zeros(24)).p < 0.01
+    assert within_correlation(level, level, np.zeros(24), units=np.arange(24) // 2, strata=level).p == 1
+
+
+def test_what_all_trials_of_a_subset_share_is_one_value_not_many() -> None:
+    """Eight cells see five subsets, which move both metrics, each by itself: 40 trials, five values."""
+    calls = {"trials": 0, "subsets": 0}
+    cells, units = np.repeat(np.arange(8), 5), np.tile(np.arange(5), 8)
+    for run in range(200):
+        rng = np.random.default_rng(run)
+        x, y = (3 * rng.normal(size=5)[units] + rng.normal(size=40) for _ in range(2))
+        calls["trials"] += within_correlation(x, y, cells, num_perm=199).p <= 0.05
+        calls["subsets"] += within_correlation(x, y, cells, units=units, strata=np.zeros(40), num_perm=199).p <= 0.05
+    assert calls["trials"] > 80
+    assert calls["subsets"] < 22  # 5 % of 200, and four standard errors
+
+
+def test_a_trial_that_is_missing_changes_little() -> None:
+    rng = np.random.default_rng(0)
+    cells, units = np.repeat(np.arange(20), 5), np.tile(np.arange(5), 20)
+    x = rng.normal(size=100)
+    y = x + rng.normal(size=100)
+    whole = within_correlation(x, y, cells, units=units, strata=np.zeros(100))
+    kept = np.arange(100) != 7
+    part = within_correlation(x[kept], y[kept], cells[kept], units=units[kept], strata=np.zeros(99))
+    assert part.n == 99
+    assert part.rho == pytest.approx(whole.rho, abs=0.02)
+    assert abs(part.hi - whole.hi) < 0.05
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -125,3 +151,4 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     x, y = related(np.random.default_rng(2), 0.4, 1)
     assert within_correlation(x, y, GROUPS, seed=3) == within_correlation(x, y, GROUPS, seed=3)
     assert within_correlation(x, y, GROUPS, seed=3).lo != within_correlation(x, y, GROUPS, seed=4).lo
+    assert pooled_correlation(x, y, GROUPS, seed=3) == pooled_correlation(x, y, GROUPS, seed=3)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from ablation.analysis.factors import compare, drop, pair_power, variance
+from ablation.analysis.factors import compare, complete_blocks, drop, pair_power, variance
+from ablation.analysis.tables import aggregate
 from ablation.errors import NothingMatched
-from tests.ablation.analysis.frames import trials_frame, without
+from tests.ablation.analysis.frames import trials_frame, with_metric, without
 
 METRIC = "probe/auroc"
 SKILL = {"simclr": 0.80, "barlow_twins": 0.80, "byol": 0.77, "dino": 0.76, "mae": 0.69, "supervised": 0.90}
@@ -91,5 +93,40 @@ def test_unfinished_blocks_are_counted() -> None:
     trials = without(trials_frame(score), method="mae", imbalance=0.05, backbone="vit_tiny")
     assert "1 of 8 blocks left out (unfinished trials)" in compare(trials, METRIC)["note"].iloc[0]
     assert (pair_power(trials, METRIC)["blocks"] == 7).all()
+    gone = compare(without(trials, method="dino"), METRIC)
+    assert gone["note"].iloc[0] == "without any result: dino; 1 of 8 blocks left out (unfinished trials)"
+    assert "dino" not in set(gone["a"]) | set(gone["b"])
+    apart = without(without(trials, method="mae", backbone="resnet18"), method="simclr", backbone="vit_tiny")
     with pytest.raises(NothingMatched, match="no cell of backbone, imbalance has a finished trial of every method"):
-        compare(without(trials, method="mae"), METRIC)
+        compare(apart, METRIC)
+
+
+def test_no_method_is_judged_on_its_easy_cells_alone() -> None:
+    trials = without(trials_frame(score), method="byol", imbalance=0.01)
+    kept, note = complete_blocks(trials, METRIC)
+    assert set(kept["imbalance"]) == {0.05, 0.15, 0.5}
+    assert kept.groupby("method").size().nunique() == 1
+    assert note == "2 of 8 blocks left out (unfinished trials)"
+
+
+def test_a_sparse_cell_costs_its_level_and_not_all_seeds() -> None:
+    trials = trials_frame(score, methods=["simclr", "byol", "mae"])
+    for seed in range(1, 5):
+        trials = without(trials, method="mae", backbone="vit_tiny", imbalance=0.01, seed=seed)
+    table = variance(trials, METRIC)
+    assert table["n"].iloc[0] >= 80
+    assert table["note"].iloc[0].startswith("left out, too few finished trials in some cell: ")
+    assert np.isfinite(table.loc[table["term"] != "residual", ["lo", "hi"]].to_numpy()).all()
+
+
+def test_the_level_is_judged_against_the_spread_of_subsets() -> None:
+    """All trials of one level and seed move together: ten trials say what one says."""
+    trials = trials_frame(lambda m, b, p: 0.7, methods=["simclr", "byol", "dino", "mae"], noise=0.001, seed=3)
+    subset = np.random.default_rng(1).normal(0, 0.02, (4, 5))
+    place = [list(dict.fromkeys(trials["imbalance"])).index(level) for level in trials["imbalance"]]
+    moved = with_metric(trials, METRIC, trials[f"metrics.{METRIC}"] + subset[place, trials["seed"]])
+    table = variance(moved, METRIC).set_index("term")
+    assert table.loc["imbalance", "p"] > 0.01
+    assert table.loc["imbalance", "lo"] < 0.05
+    mean = aggregate(moved, METRIC, by=["method"]).iloc[0]
+    assert mean["hi"] - mean["lo"] > 0.008  # of 20 subsets; 40 trials as independent values would give 0.004

@@ -68,6 +68,19 @@ def test_a_paired_difference_is_the_one_sample_t_test() -> None:
     assert paired_difference(shifted, np.repeat([0, 1], 6), 0.95)[2] < 2  # what sets cells apart is not noise
 
 
+def test_values_that_share_a_unit_count_once() -> None:
+    """Two backbones on the same five subsets: the t test of the five means."""
+    rng = np.random.default_rng(0)
+    subset = rng.normal(size=5)
+    values = np.concatenate([subset + 0.1 * rng.normal(size=5), 3 + subset + 0.1 * rng.normal(size=5)])
+    cells, units = np.repeat(["a", "b"], 5), np.tile(np.arange(5), 2)
+    expected = stats.ttest_1samp(values.reshape(2, 5).mean(0), 0).confidence_interval(0.95)
+    assert interval(values, cells, "mean", 0.95, 0, 0, units, np.zeros(10)) == pytest.approx(
+        (expected.low, expected.high))
+    alone, shared = (interval(values, cells, "iqm", 0.95, 2000, 0, *more) for more in ((), (units, np.zeros(10))))
+    assert shared[1] - shared[0] > 1.2 * (alone[1] - alone[0])
+
+
 def test_mover_of_two_normal_estimates_is_the_normal_interval() -> None:
     """Zou & Donner 2008: with symmetric intervals it is first - second ± sqrt(a² + b²)."""
     assert mover(5.0, (4.0, 6.0), 2.0, (1.0, 3.0)) == pytest.approx((3 - math.sqrt(2), 3 + math.sqrt(2)))
