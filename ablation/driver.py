@@ -291,9 +291,11 @@ def _settle(study: StudyStore, keys: list[str], begun: float) -> None:
 
 
 def _report(study: StudyStore, store: Store, tell: OnEvent) -> Path | None:
-    """The report is worth a warning, never a study."""
+    """The report is worth a warning, never a study. ``ABLATION_REPORT=0``: none."""
     from ablation.results import load_study
 
+    if os.environ.get("ABLATION_REPORT") == "0":
+        return None
     try:
         return Path(load_study(study.name, store=store.root).report()).parent
     except Exception as error:

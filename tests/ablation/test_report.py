@@ -7,12 +7,14 @@ import html
 import html.parser
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ablation.analysis import style
 from ablation.analysis.document import Cell, Document, Section
 from ablation.analysis.render import ALL
 from ablation.analysis.sections.scores import score_tables
@@ -34,6 +36,14 @@ SMALL = {"methods": ["simclr", "mae", "supervised"], "backbones": ["resnet18"], 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ABLATION_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fonts_are_not_cut_down() -> Iterator[None]:
+    """TrueType subsets take a quarter of a second per PDF; ``test_figures`` looks at them."""
+    kept, style.RC["pdf.fonttype"] = style.RC["pdf.fonttype"], 3
+    yield
+    style.RC["pdf.fonttype"] = kept
 
 
 def study(tmp_path: Path, name: str = "demo", **settings: object) -> StudyResults:

@@ -42,7 +42,7 @@ class Cluster:
         values: dict[str, Any] = SERVICES[service]["environment"]
         here = {name: self.translate(value) for name, value in values.items() if not name.startswith("MLFLOW")}
         binaries = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return environment(self.folder) | here | {
+        return environment(self.folder) | here | {"ABLATION_REPORT": "1"} | {
             "PATH": binaries, "RAY_AUTH_TOKEN_PATH": str(self.folder / token), "RAY_TMPDIR": str(self.folder),
             "RAY_USAGE_STATS_ENABLED": "0", "ABLATION_HEARTBEAT_SECONDS": "2", "PYTHONPATH": str(ROOT), "TERM": "dumb"}
 

@@ -35,17 +35,19 @@ def environment(folder: Path) -> dict[str, str]:
     foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "ABLATION_STORE", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
     kept = {name: value for name, value in os.environ.items() if name not in foreign}
     return kept | {"ABLATION_CACHE": str(folder / "cache"), "ABLATION_STORE": str(folder / "studies"),
-                   "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+                   "ABLATION_REPORT": "0", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
 
 
 def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "ablation.cli", *map(str, arguments)]
 
 
-def ablation(folder: Path, *arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=folder, env=environment(folder),
-                          timeout=timeout)
+def ablation(folder: Path, *arguments: str | Path, timeout: float = 300,
+             report: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end. A report takes seconds of drawing: only tests that look at it ask for one."""
+    asked = {"ABLATION_REPORT": "1"} if report else {}
+    return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=folder,
+                          env=environment(folder) | asked, timeout=timeout)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:

@@ -24,7 +24,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder after ``ablation run`` of two good trials and one that fails."""
     folder = tmp_path_factory.mktemp("study")
     path = write_study(folder, ["simclr", "barlow_twins", "supervised"], epochs=2, more=FAILING)
-    done = ablation(folder, "run", path)
+    done = ablation(folder, "run", path, report=True)
     assert done.returncode == 3, done.stderr
     (folder / "first.out").write_text(done.stdout)
     (folder / "first.err").write_text(done.stderr)

@@ -14,15 +14,18 @@ from ablation.analysis.style import level_label, level_order
 from trainers.evaluation.catalogue import METRICS
 
 HOW = (
-    "n counts finished trials that report the metric. Intervals are 95 %, Student's t over the trials of a cell; below "
-    "n = 3 there is none.",
+    "n counts finished trials that report the metric. Intervals are 95 %; below n = 3 there is none.",
+    "Trials of one level and seed are trained on the same pictures: in every interval and permutation such a subset "
+    "moves as one. Subsets of one seed are nested over the levels; intervals over several levels take them as "
+    "independent.",
     "The validation and test sets are the same for every level, method and seed; only the pre-training images change.",
     "Random init is the same probe on the untrained backbone; all methods of one seed share it, so its n counts seeds.",
     "RankMe: exp(entropy) of the singular values σ/Σσ + 1e-7 of the raw, uncentred features, float64, at most 25,600 "
     "images; `rankme` on the backbone's output, `rankme_embedding` on the projector's (Garrido et al., ICML 2023).",
-    "Correlation: Spearman's ρ. **Within** ranks trials only inside their group; interval by resampling groups, p by "
-    "shuffling inside them, and with fewer than 8 groups only p is to be trusted. **Between** compares the means of "
-    "methods, **pooled** takes all trials as one. No correction for the number of tables is applied.",
+    "Correlation: Spearman's ρ. **Within** ranks trials only inside their group; p gives the scores of one subset to "
+    "another of the same level, the interval has that null's deviation. **Between** compares the means of methods, "
+    "**pooled** takes all trials as one, its interval resamples methods.",
+    "How often each interval holds the truth in simulated studies: docs/results/statistics.md of the project.",
 )
 
 

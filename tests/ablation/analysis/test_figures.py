@@ -137,3 +137,14 @@ def test_a_legend_entry_is_drawn_with_its_dashes_and_marker() -> None:
 def test_levels_sort_by_number_with_natural_last() -> None:
     assert style.level_order(["natural", 0.5, 0.01, 0.5]) == [0.01, 0.5, "natural"]
     assert np.unique(list(style.level_colors([0.01, 0.05, 0.5]).values())).size == 3
+
+
+def test_a_pdf_holds_truetype_and_no_dates() -> None:
+    """Journals refuse Type 3 fonts; the same data must give the same bytes."""
+    ax = figures.new_axes()
+    ax.set_title("ω² and ρ")
+    with style.house_style():
+        data = figures.to_pdf(ax.get_figure())  # type: ignore[arg-type]
+    assert b"/CIDFontType2" in data or b"/TrueType" in data
+    assert b"/Type3" not in data
+    assert b"CreationDate" not in data
