@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ class LogUniform:
     high: float
 
     def __post_init__(self) -> None:
-        _check_bounds(self, least=math.ulp(0.0))
+        # Not the smallest denormal: processes that train flush those to 0 (trainers.machine).
+        _check_bounds(self, least=sys.float_info.min)
 
     def __str__(self) -> str:
         return f"log-uniform {self.low:g} to {self.high:g}"

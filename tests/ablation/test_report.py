@@ -371,7 +371,7 @@ def test_every_part_of_the_analysis_is_there_with_n_and_interval(finished: tuple
     text, out = text_of(finished[1]), finished[1].parent
     intervals = {"claims": ("n", "lo", "hi"), "ranks": ("n", "lo", "hi", "prob_lo"), "power": ("n", "lo", "hi"),
                  "iqm": ("n", "lo", "hi"), "variance": ("n", "lo", "hi", "swing_lo"), "drop": ("n", "lo", "hi"),
-                 "selectors": ("n", "lo", "hi", "partial_lo"), "regret": ("n", "lo", "hi", "gain_lo"),
+                 "selectors": ("n", "lo", "hi", "wide_lo", "pooled_hi"), "regret": ("n", "lo", "hi", "gain_lo"),
                  "regret_seeds": ("n", "lo", "hi"), "correlation": ("n", "lo", "hi"), "detection": ("n", "lo", "hi"),
                  "detection_trial": ("n_defects", "lo", "hi"), "detection_types": ("n", "lo", "hi"),
                  "detection_cost": ("n_defects", "lo", "hi"), "detection_budget": ("n_validation", "tpr_lo", "fpr_hi"),

@@ -20,8 +20,8 @@ NUM_THRESHOLDS = 60
 
 
 def section(view: StudyView, bundle: Bundle) -> Section | None:
-    """Ranks, pairs, profiles and power; None for fewer than two methods with results in one block."""
-    if view.trials["method"].nunique() < 2 or view.done.empty:
+    """Ranks, pairs, profiles and power; None for fewer than two methods with results."""
+    if len(view.done) == 0 or self_supervised(view.done)["method"].nunique() < 2:
         return None
     blocks = [_strip(view, bundle)]
     try:
