@@ -98,8 +98,8 @@ def precision_recall(frame: pd.DataFrame, ax: Axes | None = None, *, title: str 
     if len(frame):
         prevalence = float(frame["prevalence"].iloc[0])
         ax.axhline(prevalence, color=MUTED, lw=0.8, zorder=0)
-        ax.annotate(f"chance: {100 * prevalence:.3g} % are defects", (0.01, prevalence), xytext=(0, 2), color=MUTED,
-                    textcoords="offset points", ha="left", va="bottom", fontsize=7.5)
+        ax.annotate(f"line: chance, {100 * prevalence:.3g} % are defects", (0.98, 0.55), xycoords="axes fraction",
+                    color=MUTED, ha="right", va="center", fontsize=7.5)
     ax.set_xlabel("defects found (recall)")
     ax.set_ylabel("flagged that are defects (precision)")
     if legend and "method" in frame and len(frame):
@@ -117,8 +117,8 @@ def reliability(frame: pd.DataFrame, ax: Axes | None = None, *, title: str = "",
     ax = ax if ax is not None else new_axes(3.6, 3.3)
     floor = _floor(frame)
     ax.plot([floor, 1], [floor, 1], color=MUTED, lw=0.8, zorder=0)
-    ax.annotate("as predicted", (0.03, 0.03), xytext=(6, -4), textcoords="offset points", color=MUTED, fontsize=7.5,
-                ha="left", va="top")
+    ax.annotate("as predicted", (0.4, 0.4), xytext=(-5, 3), textcoords="offset points", color=MUTED, fontsize=7.5,
+                ha="right", va="bottom")
     stages = dict.fromkeys(frame["stage"]) if "stage" in frame else [None]
     for stage in stages:
         rows = frame if stage is None else frame[frame["stage"] == stage]

@@ -98,7 +98,7 @@ def test_the_operating_point_stands_where_the_table_says_and_an_unknown_one_is_l
 def test_the_chance_line_of_precision_is_the_prevalence() -> None:
     ax = detection_figures.precision_recall(curve_frame(["simclr"]))
     assert any(list(line.get_ydata()) == [0.02, 0.02] for line in ax.lines)
-    assert "chance: 2 % are defects" in [text.get_text() for text in ax.texts]
+    assert "line: chance, 2 % are defects" in [text.get_text() for text in ax.texts]
 
 
 def test_a_bin_without_defects_is_hollow_on_the_lower_edge() -> None:
