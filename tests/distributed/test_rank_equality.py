@@ -38,6 +38,11 @@ CASES = list(itertools.product([name for name in METHODS if name in ONLY], BACKB
 Result = dict[str, Any]
 
 
+def cases_of(ranks: int) -> list[tuple[str, str, str]]:
+    """Rounding is looked at with two ranks; with three, whose shares are odd, float64 says all."""
+    return [case for case in CASES if ranks == 2 or case[2] == "float64"]
+
+
 def train_a_little(name: str, backbone: str, dtype: torch.dtype, batch_size: int, share: slice, smooth: bool) -> Result:
     """As the loop of ``trainers.train`` does it, on this rank's ``share`` of the joint batch."""
     method, whole = tiny_method(name, backbone, dtype), tiny_batch(name, dtype, batch_size)
@@ -73,7 +78,7 @@ def _rank_main(rank: int, world_size: int, folder: str) -> None:
     1.4e-5 away from that (mae_dense), ours less.
     """
     torch.set_num_threads(1)
-    for name, backbone, dtype_name in CASES:
+    for name, backbone, dtype_name in cases_of(world_size):
         case, dtype = f"{name}-{backbone}-{dtype_name}", getattr(torch, dtype_name)
         smooth, size = dtype == torch.float32, JOINT_BATCH[dtype_name]
         single = train_a_little(name, backbone, torch.float64, size, slice(None), smooth) if rank == 0 else None
@@ -152,7 +157,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return path
 
 
-@pytest.mark.parametrize(("name", "backbone", "dtype"), CASES, ids=["-".join(case) for case in CASES])
+ALL = [(ranks, *case) for ranks in WORLD_SIZES for case in cases_of(ranks)]
+
+
+@pytest.mark.parametrize(("folder", "name", "backbone", "dtype"), ALL, indirect=["folder"], scope="module",
+                         ids=[f"{ranks}ranks-{'-'.join(case)}" for ranks, *case in ALL])
 def test_ranks_equal_one_process(name: str, backbone: str, dtype: str, folder: Path,
                                  record_property: Callable[[str, object], None]) -> None:
     result = json.loads((folder / f"{name}-{backbone}-{dtype}.json").read_text())
