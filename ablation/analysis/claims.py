@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from ablation.analysis import factors, selectors, statistics
+from ablation.analysis.findings import prevalences
 from ablation.analysis.statistics import Interval, mover
 from ablation.analysis.style import SUPERVISED, level_label
-from ablation.analysis.tables import column, measured, preference, prevalence
+from ablation.analysis.tables import column, measured, preference
 from ablation.errors import NothingMatched
 
 NAMED = ("simclr", "barlow_twins")
@@ -80,8 +81,8 @@ def claims(trials: pd.DataFrame, metric: str = "probe/auroc") -> pd.DataFrame:
     """One row per claim: claim, statement, verdict, effect, lo, hi, n, measure, rule, note. Raises ``NothingMatched``
     when no trial has finished with ``metric``."""
     finished, (score,) = measured(trials, metric)
-    share = prevalence(trials).groupby(trials["imbalance"], sort=False).mean().to_dict()
-    study = _Study(finished.assign(quality=preference(finished[score].to_numpy(float), metric)), trials, metric, share)
+    study = _Study(finished.assign(quality=preference(finished[score].to_numpy(float), metric)), trials, metric,
+                   prevalences(trials))
     rows = []
     for name, (statement, measure, rule, judge) in CLAIMS.items():
         try:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ablation.analysis.formats import interval
 from ablation.analysis.style import SUPERVISED, backbone_label, level_label, level_order, method_style
-from ablation.analysis.tables import higher_is_better
+from ablation.analysis.tables import higher_is_better, prevalence
 
 BASELINE = "metrics.random_init/auroc"
 UNFINISHED = {
@@ -23,14 +23,7 @@ UNFINISHED = {
 
 def prevalences(trials: pd.DataFrame) -> dict[object, float]:
     """Share of defects per level; that of ``natural`` is measured from the subsets, NaN when no trial recorded one."""
-    shares: dict[object, float] = {}
-    for level, rows in trials.groupby("imbalance", sort=False):
-        if not isinstance(level, str):
-            shares[level] = float(level)  # type: ignore[arg-type]
-            continue
-        counts = rows.reindex(columns=["num_defects", "num_normals"]).apply(pd.to_numeric).dropna()
-        share = counts["num_defects"] / counts.sum(axis=1) if len(counts) else pd.Series([math.nan])
-        shares[level] = float(share.mean())
+    shares: dict[object, float] = prevalence(trials).groupby(trials["imbalance"], sort=False).mean().to_dict()
     return shares
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 
+from ablation.analysis.tables import SUPERVISED as SUPERVISED
+
 INK, MUTED, RULE = "#1b1f24", "#5d6670", "#d5d9de"
-SUPERVISED = "supervised"
 RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.0,
