@@ -111,6 +111,10 @@ def plan(study: Study, overrides: Overrides = None, store: StoreOption = None, a
         print()
         emit(planned.level_counts(), format)
         print(f"\n{len(planned.trials)} trials, {len(planned.pending())} to run")
+        if planned.search is not None:
+            from ablation.commands import search_size
+
+            print(search_size(planned))
     if problem:
         raise problem
 

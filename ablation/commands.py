@@ -11,6 +11,7 @@ from ablation.errors import SpecError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ablation.plan import Plan
     from ablation.results import StudyResults
 
 CELL = ("key", "state", "method", "backbone", "imbalance", "seed")
@@ -32,15 +33,17 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
     spec = StudySpec.load(source, overrides)
     planned = make_plan(spec, store=store, allow_tiny=allow_tiny or None)
     todo = planned.pending()
-    note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}")
     epochs = {trial.key: trial.config.train.epochs for trial in planned.trials}
+    most = None if planned.search is None else planned.search.most_trials
+    note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}" if most is None else
+         f"{spec.name}: {search_size(planned)}, in {planned.study_dir}")
     try:
-        with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True)) as panel:
+        with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True), most) as panel:
             results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
                                max_concurrent=max_concurrent)
     except KeyboardInterrupt as stop:
         return fail(stop)
-    frame = results.trials_dataframe()
+    frame = results.reported_trials()
     emit(_short(frame), Format.table)
     print(f"\nreport: {planned.study_dir / 'report' / 'report.html'}")
     note(f"browse: ablation ui{f' --store {store}' if store else ''}")
@@ -55,6 +58,19 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
     if (missing["state"] == "FAILED").any():
         return 3
     return 130 if len(missing) else 0  # stopped by a person: the same command continues
+
+
+def search_size(planned: Plan) -> str:
+    """What a search will train at most, in words."""
+    search = planned.search
+    assert search is not None
+    settings = search.settings
+    budgets = ((settings.num_samples, "candidates"), (settings.max_epochs, "epochs"),
+               (settings.gpu_seconds, "s of training"))
+    limits = [f"{budget:g} {unit}" for budget, unit in budgets if budget]
+    done = sum(search.ended(one) for one in search.searches)
+    return (f"{len(search.searches)} searches of at most {' or '.join(limits)} on {len(settings.seeds)} seed(s), "
+            f"{done} of them done, then recipe and winners on {len(search.fresh_seeds)} fresh seed(s)")
 
 
 def detach_study(source: str, overrides: list[str], *, store: str | None, tracking_uri: str | None,

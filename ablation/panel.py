@@ -23,9 +23,12 @@ EPOCH_LINE_SECONDS = 20.0
 class Panel:
     """Feed it every ``Event`` of ``ablation.run(on_event=panel)``; use it as a context manager."""
 
-    def __init__(self, name: str, epochs: dict[str, int], num_finished: int, console: Console) -> None:
+    def __init__(self, name: str, epochs: dict[str, int], num_finished: int, console: Console,
+                 num_planned: int | None = None) -> None:
+        """``num_planned``: of a search, whose trials are not known yet."""
         self.name, self.epochs, self.console = name, epochs, console
-        self.num_planned, self.num_before = len(epochs), num_finished
+        self.num_planned, self.num_before = num_planned or len(epochs), num_finished
+        self.num_pruned = 0
         self.begun = time.monotonic()
         self.running: dict[str, tuple[int, str]] = {}
         self.done: dict[str, float | None] = {}
@@ -56,10 +59,11 @@ class Panel:
     def _record(self, event: Event) -> None:
         if event.kind in ("start", "epoch"):
             self.running[event.key] = (event.epoch, event.text)
-        elif event.kind in ("finished", "failed", "stopped", "retry"):
+        elif event.kind in ("finished", "failed", "stopped", "pruned", "retry"):
             self.running.pop(event.key, None)
         if event.kind == "finished":
             self.done[event.key] = event.score
+        self.num_pruned += event.kind == "pruned"
         if event.kind == "failed":
             self.failed[event.key] = event.text
         if event.kind in ("note", "warning", "retry", "failed", "stopped") or (event.kind == "finished" and event.text):
@@ -81,11 +85,12 @@ class Panel:
 
     @property
     def num_ended(self) -> int:
-        return self.num_before + len(self.done) + len(self.failed)
+        return self.num_before + len(self.done) + len(self.failed) + self.num_pruned
 
     def summary(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self.begun), 60)
-        return (f"{self.name}: {self.num_before + len(self.done)} of {self.num_planned} finished, "
+        pruned = f"{self.num_pruned} ended early, " if self.num_pruned else ""
+        return (f"{self.name}: {self.num_before + len(self.done)} of {self.num_planned} finished, {pruned}"
                 f"{len(self.failed)} failed, {minutes} min {seconds:02d} s")
 
     def render(self) -> Any:

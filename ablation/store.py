@@ -255,9 +255,15 @@ class StudyStore:
         except OSError:
             return None
 
-    def request_stop(self, key: str | None = None) -> None:
-        """Ask whoever runs the trial to save and end after its present epoch; without a key, the whole study."""
-        write_atomic(self._stop_file(key), "")
+    def request_stop(self, key: str | None = None, reason: str = "") -> None:
+        """Ask whoever runs the trial to end after its present epoch; without a key, the whole study."""
+        write_atomic(self._stop_file(key), reason)
+
+    def stop_reason(self, key: str) -> str:
+        """What the trial was asked to end for, empty when a person asked; see ``stop_requested``."""
+        with contextlib.suppress(OSError):
+            return self._stop_file(key).read_text()
+        return ""
 
     def stop_requested(self, key: str | None = None) -> bool:
         return os.path.exists(self._stop_file(key))  # a disk that is away says no instead of raising

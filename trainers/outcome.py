@@ -74,7 +74,7 @@ def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResul
     return TrainResult(
         metrics=metrics, epochs=run.config.train.epochs, steps=run.config.train.epochs * run.steps_per_epoch,
         provenance=_provenance(run, report), flags=collapse_flags(last_epoch | metrics),
-        further=report.further)
+        further=report.further | report.validation)
 
 
 def _provenance(run: Run, report: EvalReport) -> dict[str, object]:

@@ -61,6 +61,8 @@ class EvalReport:
     further: dict[str, float] = field(default_factory=dict)
     """As ``metrics``; for the analysis only, since a run may log 40 keys: the other label-free metrics, and all of them
     on the trial's own subset."""
+    validation: dict[str, float] = field(default_factory=dict)
+    """``validation/{auroc,ap}`` of the probe: what a search may look at, where the test set may not be seen."""
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     """``SCORE_COLUMNS``, each (N,) float32 over validation then test; NaN where a score could not be computed."""
     thresholds: dict[str, float] = field(default_factory=dict)
@@ -73,6 +75,7 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
     are not finite."""
     _check_finite(data)
     found: dict[str, float] = {}
+    on_validation: dict[str, float] = {}
     thresholds: dict[str, float] = {}
     scores = {name: np.full(len(data.validation.labels) + len(data.test.labels), np.nan) for name in SCORE_COLUMNS}
     if metrics.has_both_classes(data.train.labels):
@@ -85,6 +88,9 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
             found |= {f"{name}/{key}": value for key, value in _score(data.test.labels, test, chosen, config).items()}
             thresholds |= {f"{name}/{key}": value for key, value in chosen.items()}
             if name == "probe":
+                on_validation = _named("validation", {
+                    "auroc": metrics.auroc(data.validation.labels, validation),
+                    "ap": metrics.average_precision(data.validation.labels, validation)})
                 gates = validation >= chosen["f1"], test >= chosen["f1"]
                 found |= _sewer(data, axes, probe.C, gates)
     found |= _fixed_probe(data, seed, device)
@@ -97,7 +103,8 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
         further |= _named("label_free_own", label_free_metrics(own) | further_metrics(own))
     if data.random_init_auroc is not None:
         found["random_init/auroc"] = data.random_init_auroc
-    return EvalReport(metrics=_finite(found), further=_finite(further), thresholds=_finite(thresholds),
+    return EvalReport(metrics=_finite(found), further=_finite(further), validation=_finite(on_validation),
+                      thresholds=_finite(thresholds),
                       scores={name: values.astype(np.float32) for name, values in scores.items()})
 
 
