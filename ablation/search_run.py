@@ -93,10 +93,9 @@ class SearchRun:
             if seed not in candidate.begun and not self._share(search, candidate, seed):
                 return None
             if self._startable(trial):
-                if not self._left(search):
+                if not self._charge_next(search, candidate, seed):
                     self._close(search, candidate, PRUNED, "budget")
                     return None
-                candidate.begun[seed] = self.plan.reached(trial) + 1
                 return trial
         self._finish(search, candidate)
         return None
@@ -112,8 +111,20 @@ class SearchRun:
             if epoch < trial.config.train.epochs and self._prunes(search, candidate, seed, epoch):
                 self._close(search, candidate, PRUNED, str(self.settings.scheduler))
                 return False
-        if trial.key in self.running and self._left(search):
-            candidate.begun[seed] = self.plan.reached(trial) + 1
+        if trial.key in self.running and not self._charge_next(search, candidate, seed):
+            self._close(search, candidate, PRUNED, "budget")
+            return False
+        return True
+
+    def _charge_next(self, search: CellSearch, candidate: Candidate, seed: int) -> bool:
+        """Charge the epoch that the trial begins now, if any is left of it; False where the budget has none."""
+        trial = candidate.trials[seed]
+        reached = self.plan.reached(trial)
+        if reached < trial.config.train.epochs:
+            if not self._left(search):
+                return False
+            reached += 1
+        candidate.begun[seed] = reached
         return True
 
     def _startable(self, trial: Trial) -> bool:
