@@ -29,6 +29,7 @@ class Panel:
         self.name, self.epochs, self.console = name, epochs, console
         self.num_planned, self.num_before = num_planned or len(epochs), num_finished
         self.num_pruned = 0
+        self.usual = max(epochs.values(), default=0)
         self.begun = time.monotonic()
         self.running: dict[str, tuple[int, str]] = {}
         self.done: dict[str, float | None] = {}
@@ -76,7 +77,7 @@ class Panel:
             if now - self._said.get(event.key, self.begun) < EPOCH_LINE_SECONDS:
                 return ""
             self._said[event.key] = now
-            return f"  {event.key}  epoch {event.epoch}/{self.epochs.get(event.key, '?')}  {event.text}"
+            return f"  {event.key}  epoch {event.epoch}/{self.epochs.get(event.key, self.usual)}  {event.text}"
         if event.kind in ("note", "warning"):
             return event.text if event.kind == "note" else f"warning: {event.text}"
         count = f"[{self.num_ended}/{self.num_planned}]"
@@ -100,7 +101,7 @@ class Panel:
                      f"{self.num_ended}/{self.num_planned}", f"{len(self.failed)} failed", self._eta())
         rows = Table.grid(padding=(0, 2))
         for key, (epoch, text) in list(self.running.items())[:MAX_RUNNING]:
-            rows.add_row("", key, f"epoch {epoch}/{self.epochs.get(key, '?')}", text)
+            rows.add_row("", key, f"epoch {epoch}/{self.epochs.get(key, self.usual)}", text)
         if len(self.running) > MAX_RUNNING:
             rows.add_row("", f"… and {len(self.running) - MAX_RUNNING} more running")
         best = sorted(((score, key) for key, score in self.done.items() if score is not None), reverse=True)[:3]
@@ -111,8 +112,9 @@ class Panel:
     def _eta(self) -> str:
         """From epochs done in this launch; says nothing before the first."""
         steps = sum(epoch for epoch, _ in self.running.values())
-        steps += sum(self.epochs.get(key, 0) for key in (*self.done, *self.failed))
-        total = sum(self.epochs.values()) * (self.num_planned - self.num_before) / max(1, self.num_planned)
+        steps += sum(self.epochs.get(key, self.usual) for key in (*self.done, *self.failed))
+        mean = sum(self.epochs.values()) / max(1, len(self.epochs))
+        total = mean * (self.num_planned - self.num_before)
         elapsed = time.monotonic() - self.begun
         if not steps:
             return f"{elapsed:.0f} s"

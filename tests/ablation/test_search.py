@@ -22,16 +22,20 @@ def test_a_search_begins_with_the_recipe_and_ends_with_the_winner_on_fresh_seeds
     bench.run()
     found = load_study("s", store=tmp_path)
     frame = found.search_dataframe()
-    assert frame["number"].tolist() == list(range(6)) and frame["state"].eq("COMPLETE").all()
+    assert frame["number"].tolist() == list(range(6))
+    assert frame["state"].eq("COMPLETE").all()
     assert frame["is_recipe"].tolist() == [True] + [False] * 5
     winner = frame.loc[frame["value"].idxmax()]
     assert frame.loc[frame["best"], "number"].tolist() == [winner["number"]]
     reported, recipe = found.reported_trials(), found.reported_trials("recipe")
     assert reported["seed"].tolist() == recipe["seed"].tolist() == [1000, 1001]
-    assert reported["params.train.lr"].tolist() == [winner["set.train.lr"]] * 2 and not winner["is_recipe"]
-    assert reported["state"].eq("FINISHED").all() and recipe["state"].eq("FINISHED").all()
+    assert reported["params.train.lr"].tolist() == [winner["set.train.lr"]] * 2
+    assert not winner["is_recipe"]
+    assert reported["state"].eq("FINISHED").all()
+    assert recipe["state"].eq("FINISHED").all()
     assert set(found.trials_dataframe()["role"]) == {"candidate", "fresh"}
-    assert bench.planned.search and bench.planned.search.complete
+    assert bench.planned.search
+    assert bench.planned.search.complete
 
 
 def test_draws_do_not_depend_on_kills_and_the_number_of_trials_is_the_same(tmp_path: Path) -> None:
@@ -45,7 +49,8 @@ def test_draws_do_not_depend_on_kills_and_the_number_of_trials_is_the_same(tmp_p
     here, there = (load_study("s", store=folder) for folder in (tmp_path / "calm", torn))
     assert len(here.trials_dataframe()) == len(there.trials_dataframe()) > 24
     counts = there.search_dataframe().groupby(["method", "imbalance"]).size()
-    assert counts.tolist() == [6] * 4 and there.search_dataframe()["state"].isin(["COMPLETE", "PRUNED"]).all()
+    assert counts.tolist() == [6] * 4
+    assert there.search_dataframe()["state"].isin(["COMPLETE", "PRUNED"]).all()
     first = {(row.method, row.imbalance, row.number): row for row in here.search_dataframe().itertuples()}
     same = [(row, first[row.method, row.imbalance, row.number]) for row in there.search_dataframe().itertuples()]
     drawn = [(one._asdict()["keys"] == two._asdict()["keys"]) for one, two in same if one.number < 3]
@@ -87,7 +92,8 @@ def test_asha_spends_less_and_finds_the_same(tmp_path: Path) -> None:
         spent[scheduler] = frame["epochs"].sum(), frame.loc[frame["best"], "set.train.lr"].item()
         assert (frame["state"] == "PRUNED").any() == (scheduler is not None)
         assert frame.loc[frame["is_recipe"], "state"].item() == "COMPLETE"
-    assert spent["asha"][0] < 0.6 * spent[None][0] and spent["median"][0] < 0.9 * spent[None][0]
+    assert spent["asha"][0] < 0.6 * spent[None][0]
+    assert spent["median"][0] < 0.9 * spent[None][0]
     assert spent["asha"][1] == spent["median"][1] == spent[None][1]
 
 
@@ -97,7 +103,8 @@ def test_searches_of_one_cell_begin_alike_and_share_their_trials(tmp_path: Path)
     found = load_study("s", store=tmp_path)
     frame = found.search_dataframe()
     assert frame.groupby("metric").size().tolist() == [6, 6]
-    assert frame["keys"].nunique() == 6 and len(bench.begun) == len(set(bench.begun)) == 6 + 4
+    assert frame["keys"].nunique() == 6
+    assert len(bench.begun) == len(set(bench.begun)) == 6 + 4
     assert frame.groupby("metric")["epochs"].sum().tolist() == [6 * EPOCHS] * 2
     assert set(found.arms_dataframe()["arm"]) == {"recipe", "probe/auroc", "label_free/rankme"}
 
@@ -110,7 +117,8 @@ def test_a_shared_trial_goes_on_for_the_search_that_wants_it(tmp_path: Path) -> 
     # The second objective is never reported: it prunes nothing, so every trial runs to its end for it, and fails there.
     assert frame.loc[frame["metric"] == "label_free/alpha_req", "reason"].eq("no label_free/alpha_req").all()
     assert (frame.loc[frame["metric"] == "probe/auroc", "state"] == "PRUNED").any()
-    assert len(bench.warnings) == 1 and "no winner" in bench.warnings[0]
+    assert len(bench.warnings) == 1
+    assert "no winner" in bench.warnings[0]
 
 
 def test_several_seeds_are_judged_on_their_mean(tmp_path: Path) -> None:
@@ -118,7 +126,8 @@ def test_several_seeds_are_judged_on_their_mean(tmp_path: Path) -> None:
     frame = load_study("s", store=tmp_path).search_dataframe()
     recipe = frame[frame["is_recipe"]].iloc[0]
     assert recipe["value"] == pytest.approx(1 - abs(-2.5228787 + 3) / 2 + 1, abs=1e-6)  # recipe: 3e-3
-    assert len(recipe["keys"].split(",")) == 3 and recipe["epochs"] == 3 * EPOCHS
+    assert len(recipe["keys"].split(",")) == 3
+    assert recipe["epochs"] == 3 * EPOCHS
 
 
 def test_a_seed_that_fails_fails_its_candidate_and_is_not_averaged_away(tmp_path: Path) -> None:
@@ -128,7 +137,9 @@ def test_a_seed_that_fails_fails_its_candidate_and_is_not_averaged_away(tmp_path
     Bench.of(spec(seeds=[0, 1], fresh_seeds=[7]), tmp_path, fails=diverges).run()
     frame = load_study("s", store=tmp_path).search_dataframe()
     high = frame["set.train.lr"] > 3e-3
-    assert high.any() and frame.loc[high, "state"].eq("FAIL").all() and frame.loc[~high, "state"].eq("COMPLETE").all()
+    assert high.any()
+    assert frame.loc[high, "state"].eq("FAIL").all()
+    assert frame.loc[~high, "state"].eq("COMPLETE").all()
     assert frame.loc[high, "reason"].eq("diverged").all()
 
 
@@ -158,7 +169,8 @@ def test_a_lost_database_is_made_again_from_the_store(tmp_path: Path) -> None:
     (sampler,) = run.samplers.values()
     assert len(load_study("s", store=tmp_path).search_dataframe()) == 6
     told = [trial.value for trial in sampler.study.get_trials()]
-    assert len(told) == 6 and sorted(told) == sorted(load_study("s", store=tmp_path).search_dataframe()["value"])
+    assert len(told) == 6
+    assert sorted(told) == sorted(load_study("s", store=tmp_path).search_dataframe()["value"])
 
 
 def test_more_samples_go_on_and_another_length_begins_anew(tmp_path: Path) -> None:
@@ -183,7 +195,8 @@ def test_other_samplers(tmp_path: Path, sampler: str) -> None:
     frame = load_study("s", store=tmp_path).search_dataframe()
     assert len(frame) == (18 if sampler == "grid" else 20)
     if sampler == "grid":
-        assert frame["keys"].nunique() == 18 and sorted(set(frame["set.train.lr"])) == pytest.approx([1e-4, 1e-3, 1e-2])
+        assert frame["keys"].nunique() == 18
+        assert sorted(set(frame["set.train.lr"])) == pytest.approx([1e-4, 1e-3, 1e-2])
     assert frame.loc[frame["best"], "value"].item() > 0.9
 
 
@@ -191,7 +204,9 @@ def test_a_second_objective_is_a_cost(tmp_path: Path) -> None:
     Bench.of(spec(cost="time/train", num_samples=12), tmp_path).run()
     frame = load_study("s", store=tmp_path).search_dataframe()
     front = frame[frame["pareto"]]
-    assert frame["best"].sum() == 1 and frame.loc[frame["best"], "pareto"].all() and len(front) < len(frame)
+    assert frame["best"].sum() == 1
+    assert frame.loc[frame["best"], "pareto"].all()
+    assert len(front) < len(frame)
     for row in frame[~frame["pareto"]].itertuples():
         assert ((front["value"] >= row.value) & (front["cost"] <= row.cost)).any()
 
@@ -209,7 +224,8 @@ def test_winners_are_a_study_that_plans_to_the_same_settings(tmp_path: Path) -> 
     Bench.of(spec(grid=CELLS), tmp_path).run()
     found = load_study("s", store=tmp_path)
     tuned = found.best_recipes()
-    assert tuned.search is None and tuned.name == "s-tuned"
+    assert tuned.search is None
+    assert tuned.name == "s-tuned"
     again = {(t.method, t.imbalance): t.config.train for t in plan(tuned, store=tmp_path).trials}
     best = found.search_dataframe().query("best")
     for row in best[~best["is_recipe"]].to_dict("records"):
@@ -224,7 +240,8 @@ def test_what_the_study_sets_is_not_searched(tmp_path: Path) -> None:
     planned = plan(spec(train={"lr": 1e-3, "options": {"temperature": 0.1}}), store=tmp_path)
     assert planned.search
     paths = [parameter.path for parameter in planned.search.searches[0].parameters]
-    assert "train.weight_decay" in paths and not {"train.lr", "train.options.temperature"} & set(paths)
+    assert "train.weight_decay" in paths
+    assert not {"train.lr", "train.options.temperature"} & set(paths)
     (batch,) = [p.distribution for p in planned.search.searches[0].parameters if p.path == "train.batch_size"]
     assert str(batch) == "one of 32, 64"  # a subset of 100 images
 
@@ -246,4 +263,5 @@ def test_an_unreachable_optuna_storage_is_one_line(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("ABLATION_OPTUNA_STORAGE", "postgresql+psycopg2://me:secret@127.0.0.1:1/optuna")
     with pytest.raises(ServiceUnavailable) as caught:
         Bench.of(spec(), tmp_path).run()
-    assert "Optuna storage" in str(caught.value) and "secret" not in str(caught.value)
+    assert "Optuna storage" in str(caught.value)
+    assert "secret" not in str(caught.value)
