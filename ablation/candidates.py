@@ -138,3 +138,26 @@ def train_seconds(history: Iterable[Mapping[str, Any]], num_images: int, epochs:
     rates = [(record.get("metrics") or {}).get("train/images_per_second") for record in history
              if record["epoch"] <= epochs]
     return sum(num_images / float(rate) for rate in rates if rate)
+
+
+def outcome_of(study: StudyStore, metric: str, candidate: Candidate, state: str, reason: str, seconds: float,
+               cost: str | None) -> Outcome:
+    """What a candidate came to: its final numbers if COMPLETE, else those of the last epoch that all seeds reached."""
+    charged: dict[str, Any] = {"epochs": sum(candidate.begun.values()), "seconds": seconds, "reason": reason}
+    trials = candidate.trials.values()
+    if state == COMPLETE:
+        numbers = [final_numbers(study, trial.key) for trial in trials]
+        return Outcome(state=state, value=_mean([objective_of(found, metric) for found in numbers]),
+                       epoch=min(trial.config.train.epochs for trial in trials),
+                       cost=_mean([found.get(cost or "") for found in numbers]), **charged)
+    curves = [{epoch: value for epoch, value in curve(study.read_history(trial.key), metric).items()
+               if epoch <= candidate.begun.get(seed, 0)} for seed, trial in candidate.trials.items()]
+    if state == PRUNED and curves and (common := set.intersection(*map(set, curves))):
+        last = max(common)
+        return Outcome(state=state, value=_mean([found[last] for found in curves]), epoch=last, **charged)
+    return Outcome(state=state, **charged)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) and known else None

@@ -37,7 +37,7 @@ from ablation.watch import Watch
 if TYPE_CHECKING:
     from ablation.plan import Plan
     from ablation.results import StudyResults
-    from ablation.search_run import SearchRun
+    from ablation.search import SearchRun
     from ablation.spec import StudySpec
     from ablation.trial import Trial
 
@@ -113,7 +113,7 @@ def _train(plan: Plan, todo: list[Trial], study: StudyStore, address: str | None
 def _search(plan: Plan, placement: Placement, study: StudyStore, cache_dir: Path, max_concurrent: int | None,
             mirror: BackgroundMirror, tell: OnEvent) -> None:
     """Let the search say trial after trial what Tune trains next."""
-    from ablation.search_run import SearchRun
+    from ablation.search import SearchRun
 
     run = SearchRun(plan, lambda text: tell(Event("warning", text)))
     cpus, gpus = placement.each(run.most_at_once)

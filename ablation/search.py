@@ -1,198 +1,332 @@
-"""Optuna, asked and told: the only file of the service that drives it.
+"""A search under way: which trial comes next, and what every epoch of a trial means for it. No Ray, no Optuna.
 
-One Optuna study per search, in SQLite beside the trials or in a database for all (``ABLATION_OPTUNA_STORAGE``), for the
-Optuna dashboard. The plan in the store is the truth: an Optuna study that was lost is made again from it. Ray's
-``OptunaSearch`` is not used: it tells what was stopped early as COMPLETE, leaves diverged trials RUNNING, and forgets
-groups of seeds.
+Everything here happens between two epochs of a trial: Tune begins the next one only after ``epoch_ended`` returned, so
+that a budget of epochs is kept exactly. What is decided is in the store before anything follows from it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import logging
-import os
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from ablation.distributions import Categorical, Distribution, Integer, LogUniform, Parameter, Uniform
-from ablation.errors import ServiceUnavailable, SpecError
-from ablation.files import writing
+from ablation.candidates import (
+    COMPLETE,
+    FAIL,
+    PRUNED,
+    Candidate,
+    CellSearch,
+    Outcome,
+    curve,
+    final_numbers,
+    objective_of,
+    outcome_of,
+    train_seconds,
+    turned,
+)
+from ablation.errors import SpecError
+from ablation.halving import Halving, MedianRule, Pruner
+from ablation.ledger import ASKED
+from ablation.sampler import Sampler, Told, open_storage
+from ablation.search_plan import recipe_values
+from ablation.search_settings import RECIPE
+from ablation.store import Store, TrialState
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna.storages import BaseStorage
 
-    from ablation.search_settings import Search
+    from ablation.plan import Plan
+    from ablation.results import StudyResults
+    from ablation.spec import StudySpec
+    from ablation.trial import Trial
 
-MOST_POINTS = 1_000_000
-
-
-def storage_url(study_dir: Path) -> str:
-    """``ABLATION_OPTUNA_STORAGE``, else ``search/optuna.db`` in the study's folder."""
-    return os.environ.get("ABLATION_OPTUNA_STORAGE") or f"sqlite:///{study_dir / 'search' / 'optuna.db'}"
-
-
-def open_storage(study_dir: Path) -> optuna.storages.RDBStorage:
-    """Raises ``ServiceUnavailable`` when the database does not answer."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    url = storage_url(study_dir)
-    if url.startswith("sqlite:///"):
-        folder = Path(url.removeprefix("sqlite:///")).parent
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return optuna.storages.RDBStorage(url)
-    except Exception as error:  # sqlalchemy, its drivers and optuna each raise their own kinds
-        from ablation.mlflow_server import redact
-
-        line = redact((str(error) or type(error).__name__).splitlines()[0][:200])
-        raise ServiceUnavailable(f"Optuna storage {redact(url)} cannot be used: {line}; see ABLATION_OPTUNA_STORAGE"
-                                 ) from error
+FUTILE = 50
+"""So many candidates that failed before their first epoch end a search: its space fits nothing."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """What a sampler learns of a candidate. ``values`` None: it failed; ``epoch``: where it was ended early."""
+def search(spec: StudySpec, store: Store | str | Path | None = None, **options: Any) -> StudyResults:
+    """Plan and run a study with ``search:``; ``options`` as of ``ablation.run``. Blocks; goes on where it was killed.
 
-    values: tuple[float, ...] | None = None
-    epoch: int | None = None
+    Winners: ``results.best_recipes()``; candidates: ``results.search_dataframe()``. Raises ``SpecError`` for a study
+    without a search, otherwise what ``ablation.plan`` and ``ablation.run`` raise.
+    """
+    from ablation.driver import run_plan
+    from ablation.plan import plan
+
+    if spec.search is None:
+        raise SpecError(f"study '{spec.name}' has no search; add search: {{num_samples: 50}}, or use ablation.run")
+    return run_plan(plan(spec, store=store), **options)
 
 
-class Sampler:
-    """The Optuna study of one search. Every draw is seeded by (settings, cell, number), so that a search that was
-    killed goes on as if it had not been, and the searches of one cell begin alike whatever their objective."""
+class SearchRun:
+    """One driver's view of all searches of a study. Raises ``ServiceUnavailable`` without its Optuna storage."""
 
-    def __init__(self, storage: optuna.storages.BaseStorage, name: str, cell: str, settings: Search,
-                 parameters: Sequence[Parameter], directions: Sequence[Literal["minimize", "maximize"]]) -> None:
-        import optuna
+    def __init__(self, plan: Plan, warn: Callable[[str], None]) -> None:
+        assert plan.search is not None
+        self.planned, self.plan, self.study, self.warn = plan, plan.search, plan.store, warn
+        self.settings = self.plan.settings
+        self.running: set[str] = set()
+        self.begun: dict[str, Trial] = {}
+        """Every trial that this launch has handed out."""
+        self._over: set[str] = set()  # keys that this launch may not begin again
+        self._winners: set[str] = set()
+        storage = open_storage(plan.study_dir)
+        self.samplers = {search.name: self._sampler(storage, search) for search in self.plan.searches}
+        self.pruners = {search.name: self._pruner(search) for search in self.plan.searches}
+        for search in self.plan.searches:
+            self._take_up(search)
 
-        self.settings, self.parameters, self.cell = settings, tuple(parameters), cell
-        self.space = {parameter.path: _distribution(parameter) for parameter in parameters}
-        self.study = optuna.create_study(storage=storage, study_name=name, directions=list(directions),
-                                         load_if_exists=True)
+    @property
+    def most_at_once(self) -> int:
+        """How many trials could be trained at the same time."""
+        each = self.settings.num_samples or 2 ** 10
+        return len(self.plan.searches) * each * len(self.settings.seeds)
 
-    def ask(self, number: int) -> tuple[int, dict[str, Any]] | None:
-        """Optuna's number and the settings of candidate ``number``; None when the grid has no further point."""
-        self.study.sampler = self._sampler(number)
-        if self.settings.sampler == "grid":
-            points = self._points()
-            if number >= len(points):
+    # --- what comes next --------------------------------------------------------------------------------------
+
+    def next(self) -> Trial | None:
+        """A trial to begin now; None when there is nothing, or nothing before a running trial has ended."""
+        for search in sorted(self.plan.searches, key=lambda search: (self._in_flight(search), search.begun)):
+            if trial := self._next_of(search):
+                return self._begin(trial)
+        for _, trial in self.plan.fresh():
+            if self._startable(trial):
+                return self._begin(trial)
+        return None
+
+    def _next_of(self, search: CellSearch) -> Trial | None:
+        for candidate in search.candidates:
+            if candidate.outcome is None and (trial := self._next_seed(search, candidate)):
+                return trial
+        while not self.plan.exhausted(search):
+            asked = self._ask(search)
+            search.dry = asked is None
+            self.planned.write_rows()
+            if asked and asked.outcome is None and (trial := self._next_seed(search, asked)):
+                return trial
+        return None
+
+    def _next_seed(self, search: CellSearch, candidate: Candidate) -> Trial | None:
+        """The first of a candidate's trials that waits. Those that another search trains or has trained are shared."""
+        for seed, trial in candidate.trials.items():
+            if seed not in candidate.begun and not self._share(search, candidate, seed):
                 return None
-            self.study.enqueue_trial(points[number])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna calls ``group`` experimental on every use
-            trial = self.study.ask(self.space)
-        return trial.number, dict(trial.params)
+            if self._startable(trial):
+                if not self._charge_next(search, candidate, seed):
+                    self._close(search, candidate, PRUNED, "budget")
+                    return None
+                return trial
+        self._finish(search, candidate)
+        return None
 
-    def add(self, params: Mapping[str, Any], told: Told | None = None, note: str | None = None) -> int:
-        """A trial that was not drawn: the recipe (``told`` None: still to be told), or one that is known already.
+    def _share(self, search: CellSearch, candidate: Candidate, seed: int) -> bool:
+        """Walk through what is there already of a trial as if it were trained now; False if the candidate ended."""
+        trial = candidate.trials[seed]
+        for epoch in range(1, self.plan.reached(trial) + 1):
+            if not self._left(search):
+                self._close(search, candidate, PRUNED, "budget")
+                return False
+            candidate.begun[seed] = epoch
+            if epoch < trial.config.train.epochs and self._prunes(search, candidate, seed, epoch):
+                self._close(search, candidate, PRUNED, str(self.settings.scheduler))
+                return False
+        if trial.key in self.running and not self._charge_next(search, candidate, seed):
+            self._close(search, candidate, PRUNED, "budget")
+            return False
+        return True
 
-        ``params`` may lack settings whose value the method decides itself.
-        """
-        from optuna.trial import TrialState, create_trial
+    def _charge_next(self, search: CellSearch, candidate: Candidate, seed: int) -> bool:
+        """Charge the epoch that the trial begins now, if any is left of it; False where the budget has none."""
+        trial = candidate.trials[seed]
+        reached = self.plan.reached(trial)
+        if reached < trial.config.train.epochs:
+            if not self._left(search):
+                return False
+            reached += 1
+        candidate.begun[seed] = reached
+        return True
 
-        known = {parameter.path: params[parameter.path] for parameter in self.parameters
-                 if parameter.path in params and holds(parameter.distribution, params[parameter.path])}
-        state = TrialState.RUNNING if told is None else TrialState.COMPLETE if told.values else TrialState.FAIL
-        self.study.add_trial(create_trial(
-            state=state, params=known, distributions={path: self.space[path] for path in known},
-            values=list(told.values) if told and told.values else None, user_attrs={"source": note} if note else {}))
-        return len(self.study.get_trials(deepcopy=False)) - 1
+    def _startable(self, trial: Trial) -> bool:
+        if trial.key in self.running or trial.key in self._over:
+            return False
+        return self.study.read_state(trial.key).state is not TrialState.FINISHED
 
-    def tell(self, number: int, told: Told) -> None:
-        """Once only: what was told before stays."""
-        import optuna
+    def _begin(self, trial: Trial) -> Trial:
+        self.running.add(trial.key)
+        self.begun[trial.key] = trial
+        self.study.write_trial(trial.key, trial.record())
+        self.planned.write_rows()
+        return trial
 
-        trial = self.study.get_trials(deepcopy=False)[number]
-        if trial.state.is_finished():
-            return
-        if told.values is None:
-            self.study.tell(number, state=optuna.trial.TrialState.FAIL)
-        elif told.epoch is None:
-            self.study.tell(number, list(told.values))
-        else:
-            if len(told.values) == 1:
-                optuna.trial.Trial(self.study, trial._trial_id).report(told.values[0], told.epoch)
-            self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
+    def _ask(self, search: CellSearch) -> Candidate | None:
+        sampler = self.samplers[search.name]
+        if not search.candidates and RECIPE in self.settings.warm_start and self.settings.sampler != "grid":
+            candidate = self.plan.add(search, {}, None)
+            if candidate.trials:
+                trial = candidate.trials[self.settings.seeds[0]]
+                candidate.sampled = sampler.add(recipe_values(search, trial))
+            return candidate
+        if len(search.candidates) >= FUTILE and not search.begun:
+            self.warn(f"search {search.name}: its first {FUTILE} candidates failed before they began; it ends")
+            return None
+        asked = sampler.ask(len(search.candidates))
+        if asked is None:
+            return None
+        number, settings = asked
+        candidate = self.plan.add(search, settings, number)
+        if candidate.outcome:
+            sampler.tell(number, Told())
+        return candidate
 
-    def forget_strangers(self, known: set[int]) -> None:
-        """Drop what was asked for but never planned, because the driver was killed in between."""
-        for trial in self.study.get_trials(deepcopy=False):
-            if not trial.state.is_finished() and trial.number not in known:
-                self.tell(trial.number, Told())
+    # --- what happened ----------------------------------------------------------------------------------------
 
-    def has(self, number: int | None) -> bool:
-        """Whether the study has a trial of that number: not when its database was lost."""
-        return number is not None and number < len(self.study.get_trials(deepcopy=False))
+    def epoch_ended(self, key: str, epoch: int) -> None:
+        """Charge the next epoch to every search that wants it; a trial that none wants is asked to end."""
+        wanted = any(trial.key == key for _, trial in self.plan.fresh())
+        for search, candidate, seed in list(self._attached(key)):
+            last = epoch >= candidate.trials[seed].config.train.epochs
+            if not last and self._prunes(search, candidate, seed, epoch):
+                self._close(search, candidate, PRUNED, str(self.settings.scheduler))
+            elif not last and not self._left(search):
+                self._close(search, candidate, PRUNED, "budget")
+            else:
+                candidate.begun[seed] = max(candidate.begun.get(seed, 0), epoch + (not last))
+                wanted = True
+        if not wanted:
+            self.study.request_stop(key, "pruned")
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        import optuna
+    def ended(self, key: str) -> None:
+        """The trial has ended, in whichever state."""
+        self.running.discard(key)
+        status = self.study.read_state(key)
+        if status.state is TrialState.FAILED or status.reason == ASKED["reason"]:
+            self._over.add(key)
+        for search, candidate, _ in list(self._attached(key)):
+            if status.state is TrialState.FAILED:
+                self._close(search, candidate, FAIL, status.reason or "failed")
+            else:
+                self._finish(search, candidate)
 
+    def _attached(self, key: str) -> Iterator[tuple[CellSearch, Candidate, int]]:
+        for search in self.plan.searches:
+            for candidate in search.candidates:
+                if candidate.outcome is None:
+                    for seed, trial in candidate.trials.items():
+                        if trial.key == key and seed in candidate.begun:
+                            yield search, candidate, seed
+
+    def _in_flight(self, search: CellSearch) -> int:
+        return sum(trial.key in self.running for candidate in search.candidates if candidate.outcome is None
+                   for trial in candidate.trials.values())
+
+    def _left(self, search: CellSearch) -> bool:
+        """Whether the search may begin one more epoch."""
         settings = self.settings
-        digest = hashlib.blake2b(f"{settings.seed}:{self.cell}:{number}".encode(), digest_size=4).digest()
-        seed = int.from_bytes(digest, "little")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if settings.sampler == "tpe":
-                # Grouped: the recipe lacks settings that the method decides itself.
-                return optuna.samplers.TPESampler(
-                    n_startup_trials=settings.n_startup, multivariate=settings.multivariate,
-                    group=settings.multivariate, constant_liar=True, seed=seed)
-            if settings.sampler == "cmaes":
-                return optuna.samplers.CmaEsSampler(n_startup_trials=settings.n_startup, seed=seed,
-                                                    warn_independent_sampling=False)
-            return optuna.samplers.RandomSampler(seed=seed)
+        if settings.max_epochs and search.begun >= settings.max_epochs:
+            return False
+        return not settings.gpu_seconds or self._seconds(search) < settings.gpu_seconds
 
-    def _points(self) -> list[dict[str, Any]]:
-        """All points of the grid, in an order that depends on the seed only: a budget may end before the grid."""
-        axes = [_grid_values(parameter, self.settings.grid_points) for parameter in self.parameters]
-        total = int(np.prod([len(axis) for axis in axes]))
-        if total > MOST_POINTS:
-            raise SpecError(f"search.grid_points: {self.cell}: a grid of {total:,} points; lower grid_points, or "
-                            "name a smaller space")
-        order = np.random.default_rng(self.settings.seed).permutation(total)
-        names = [parameter.path for parameter in self.parameters]
-        points = list(itertools.product(*axes))
-        return [dict(zip(names, points[place], strict=True)) for place in order]
+    def _prunes(self, search: CellSearch, candidate: Candidate, seed: int, epoch: int) -> bool:
+        pruner = self.pruners[search.name]
+        if pruner is None:
+            return False
+        value = curve(self.study.read_history(candidate.trials[seed].key), search.metric).get(epoch)
+        if value is None:
+            return False
+        weak = pruner.prunes(seed, epoch, str(candidate.number), turned(value, search.metric))
+        return weak and candidate.settings != {}  # the recipe runs to its end
+
+    def _finish(self, search: CellSearch, candidate: Candidate) -> None:
+        """Complete the candidate once all of its trials are finished."""
+        keys = [trial.key for trial in candidate.trials.values()]
+        if any(self.study.read_state(key).state is not TrialState.FINISHED for key in keys):
+            return
+        values = [objective_of(final_numbers(self.study, key), search.metric) for key in keys]
+        if any(value is None for value in values):
+            self._close(search, candidate, FAIL, f"no {search.metric}")
+        else:
+            self._close(search, candidate, COMPLETE)
+
+    def _close(self, search: CellSearch, candidate: Candidate, state: str, reason: str = "") -> None:
+        seconds = self._candidate_seconds(candidate)
+        candidate.outcome = outcome_of(self.study, search.metric, candidate, state, reason, seconds, self.settings.cost)
+        if candidate.sampled is not None:
+            self.samplers[search.name].tell(candidate.sampled, self._told(search, candidate.outcome))
+        self.planned.write_rows()
+        if self.plan.ended(search) and search.winner() is None and search.name not in self._winners:
+            self._winners.add(search.name)
+            self.warn(f"search {search.name}: no candidate was completed, so there is no winner")
+
+    def _told(self, search: CellSearch, outcome: Outcome) -> Told:
+        if outcome.value is None or outcome.state == FAIL or (self.settings.cost and outcome.cost is None):
+            return Told()
+        values = (_shown(outcome.value, search.metric), *([outcome.cost] if outcome.cost is not None else []))
+        return Told(values, outcome.epoch if outcome.state == PRUNED else None)
+
+    def _seconds(self, search: CellSearch) -> float:
+        return sum(candidate.outcome.seconds if candidate.outcome else self._candidate_seconds(candidate)
+                   for candidate in search.candidates)
+
+    def _candidate_seconds(self, candidate: Candidate) -> float:
+        ranks = self.planned.spec.resources.num_workers
+        return ranks * sum(
+            train_seconds(self.study.read_history(trial.key), trial.subset.num_images, candidate.begun.get(seed, 0))
+            for seed, trial in candidate.trials.items() if trial.subset)
+
+    # --- taking up what an earlier driver left ----------------------------------------------------------------
+
+    def _sampler(self, storage: BaseStorage, search: CellSearch) -> Sampler:
+        directions: list[Literal["minimize", "maximize"]] = [
+            "minimize" if turned(1.0, search.metric) < turned(0.0, search.metric) else "maximize"]
+        if self.settings.cost:
+            directions.append("minimize")
+        return Sampler(storage, f"{self.study.name}/{search.name}/{search.digest}", search.cell, self.settings,
+                       search.parameters, directions)
+
+    def _pruner(self, search: CellSearch) -> Pruner | None:
+        settings, config = self.settings, self.plan.recipe[search.method, search.backbone, search.imbalance][0].config
+        if settings.scheduler is None:
+            return None
+        if settings.scheduler == "median":
+            return MedianRule(settings.grace_epochs, settings.n_startup)
+        every = 1 if search.metric == "train/loss" else config.evaluation.every or 1
+        return Halving(settings.grace_epochs, settings.reduction_factor, every, config.train.epochs)
+
+    def _take_up(self, search: CellSearch) -> None:
+        """Tell Optuna and the pruner what they missed, and close what ended while no driver looked."""
+        sampler = self.samplers[search.name]
+        if not sampler.study.get_trials(deepcopy=False) and not self.settings.cost:
+            for settings, value, key in search.known:
+                sampler.add(settings, Told((_shown(value, search.metric),)), key)
+        for candidate in search.candidates:
+            if candidate.trials and not sampler.has(candidate.sampled):  # its database was lost
+                trial = candidate.trials[self.settings.seeds[0]]
+                candidate.sampled = sampler.add(candidate.settings or recipe_values(search, trial))
+            if candidate.outcome and candidate.sampled is not None and sampler.has(candidate.sampled):
+                sampler.tell(candidate.sampled, self._told(search, candidate.outcome))
+            for seed, trial in candidate.trials.items():
+                reached = candidate.outcome.epoch if candidate.outcome else candidate.begun.get(seed, 0)
+                for epoch in range(1, min(reached, trial.config.train.epochs - 1) + 1):
+                    self._prunes(search, candidate, seed, epoch)
+            if candidate.outcome is None:
+                failed = [self.study.read_state(trial.key) for trial in candidate.trials.values()]
+                if lost := [status for status in failed if status.state is TrialState.FAILED]:
+                    self._close(search, candidate, FAIL, lost[0].reason or "failed")
+        sampler.forget_strangers({one.sampled for one in search.candidates if one.sampled is not None})
 
 
-def holds(distribution: Distribution, value: Any) -> bool:
-    """Whether a value could have been drawn."""
-    if isinstance(distribution, Categorical):
-        return value in distribution.choices
-    number = isinstance(value, int if isinstance(distribution, Integer) else int | float)
-    return number and not isinstance(value, bool) and distribution.low <= value <= distribution.high
+def _shown(value: float, metric: str) -> float:
+    """The value as Optuna sees it: as measured, but for what is best near 1."""
+    return turned(value, metric) if metric == "label_free/alpha_req" else value
 
 
-def _distribution(parameter: Parameter) -> Any:
-    from optuna import distributions
+class _CallableModule(types.ModuleType):
+    """``ablation.search`` is the module and the call, as ``ablation.plan`` is."""
 
-    found = parameter.distribution
-    if isinstance(found, Uniform):
-        return distributions.FloatDistribution(found.low, found.high)
-    if isinstance(found, LogUniform):
-        return distributions.FloatDistribution(found.low, found.high, log=True)
-    if isinstance(found, Integer):
-        return distributions.IntDistribution(found.low, found.high, log=found.log)
-    return distributions.CategoricalDistribution(found.choices)
+    def __call__(self, spec: StudySpec, store: Store | str | Path | None = None, **options: Any) -> StudyResults:
+        return search(spec, store, **options)
 
 
-def _grid_values(parameter: Parameter, points: int) -> Sequence[Any]:
-    found = parameter.distribution
-    if isinstance(found, Categorical):
-        return found.choices
-    if isinstance(found, Uniform):
-        return [float(value) for value in np.linspace(found.low, found.high, points)]
-    log = isinstance(found, LogUniform) or found.log
-    values = np.geomspace(found.low, found.high, points) if log else np.linspace(found.low, found.high, points)
-    if isinstance(found, Integer):
-        return sorted({round(float(value)) for value in values})
-    return [min(max(float(value), found.low), found.high) for value in values]
+sys.modules[__name__].__class__ = _CallableModule

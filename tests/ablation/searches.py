@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation.plan import Plan, plan
-from ablation.search_run import SearchRun
+from ablation.search import SearchRun
 from ablation.spec import StudySpec
 from ablation.store import TrialState, TrialStatus
 from ablation.trial import Trial
