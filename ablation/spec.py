@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from ablation.fields import Backbones, Levels, Methods, Model, Problems, Seeds, as_tuple, checked, unknown
-from ablation.search_settings import SearchField
+from ablation.search_settings import Search as Search, SearchField
 from ablation.study_file import Document, Loc, apply_overrides
 from ablation.validation import non_finite, plain, spec_error
 from trainers.config import (

@@ -12,8 +12,7 @@ that under ``data:`` (``ablation run fair data.dataset=folder data.root=/data/pa
 
 from __future__ import annotations
 
-from ablation.search_settings import Search
-from ablation.spec import Grid, StudySpec
+from ablation.spec import Grid, Search, StudySpec
 from trainers.config import DataConfig, EvaluationConfig, ImbalanceConfig, OptimConfig
 
 
