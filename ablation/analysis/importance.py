@@ -32,16 +32,18 @@ def importance(candidates: pd.DataFrame, parameters: Sequence[Parameter] = (), s
     their sum is joint effects), n (complete candidates), r2 (of the forest on candidates it was not grown on; at 0 or
     below the shares describe noise), note. Largest share first; shares are NaN below ``LEAST`` candidates and without
     spread. A setting that more than half of the candidates lack is left out, and so is a candidate that lacks one of
-    the others: the note counts both. ``parameters``: the space; without it, scales come from the values.
+    the others; the note says both (not of the recipe, where null is a value). ``parameters``: the space; without it,
+    scales come from the values.
     """
     complete = candidates[candidates["state"].eq("COMPLETE") & np.isfinite(candidates["value"].to_numpy(float))]
     known = scales(complete, parameters)
-    rare = [name for name in known if complete[name].isna().mean() > 0.5]
+    drawn = complete[~complete["is_recipe"].astype(bool)]
+    rare = [name for name in known if drawn[name].isna().mean() > 0.5]
     used = {name: scale for name, scale in known.items() if name not in rare}
     whole = complete.dropna(subset=list(used))
     notes = [f"without {', '.join(map(setting_label, rare))}"] if rare else []
-    if len(whole) < len(complete):
-        notes.append(f"{len(complete) - len(whole)} candidates lack a setting")
+    if lacking := int(drawn[list(used)].isna().any(axis=1).sum()):
+        notes.append(f"{lacking} candidates lack a setting")
     levels = whole.groupby("imbalance", sort=False)["value"]
     values = (whole["value"] - levels.transform("mean")).to_numpy(float)
     if len(whole) < LEAST:

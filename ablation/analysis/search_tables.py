@@ -18,8 +18,11 @@ from scipy import stats
 from ablation.analysis import statistics
 from ablation.analysis.correlation import within_correlation
 from ablation.analysis.factors import ALPHA
+from ablation.analysis.setting_scale import PREFIX, missing, settings_of
 from ablation.analysis.tables import CELL, SUPERVISED, labels, measured, preference, self_supervised, subset_units
+from ablation.distributions import own_value
 from ablation.errors import NothingMatched
+from trainers.config import ConfigError
 
 SEARCH = (*CELL, "metric")
 PAIR = (*CELL, "seed")
@@ -31,6 +34,29 @@ def objectives(candidates: pd.DataFrame) -> list[str]:
     """Labelled ones first, each as the study names them."""
     found = [str(name) for name in dict.fromkeys(candidates["metric"])]
     return sorted(found, key=lambda name: name.startswith(LABEL_FREE))
+
+
+def with_recipe(candidates: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The recipe is asked without settings: here it has those of its trials, or else of the method. What the method
+    itself derives from the data stays missing. ``trials``: ``StudyResults.trials_dataframe``."""
+    filled = candidates.copy()
+    rows = trials.set_index("key")
+    for index, row in candidates[candidates["is_recipe"].astype(bool)].iterrows():
+        key = str(row["keys"]).split(",")[0]
+        alike = candidates[candidates["method"].eq(row["method"]) & candidates["backbone"].eq(row["backbone"])]
+        for name in settings_of(alike):
+            path = name.removeprefix(PREFIX)
+            value = rows[f"params.{path}"].get(key) if f"params.{path}" in rows else None
+            if missing(row[name]):
+                filled.loc[index, name] = _own(row["method"], row["backbone"], path) if missing(value) else value
+    return filled
+
+
+def _own(method: str, backbone: str, path: str) -> Any:
+    try:
+        return own_value(method, backbone, path)
+    except (ConfigError, AttributeError):  # a method or field that is no longer there
+        return None
 
 
 def accounting(candidates: pd.DataFrame) -> pd.DataFrame:

@@ -48,6 +48,7 @@ def section(view: StudyView, bundle: Bundle) -> Section | None:
     arms = view.results.arms_dataframe()
     if arms.empty:
         arms = pd.DataFrame(columns=["arm", "state", *PAIR])
+    candidates = search_tables.with_recipe(candidates, view.results.trials_dataframe())
     names = search_tables.objectives(candidates)
     bundle.table("search_candidates", candidates)
     blocks = _spent(candidates, names[0], bundle)

@@ -30,13 +30,13 @@ def test_the_planted_setting_has_the_variance() -> None:
 def test_a_category_is_found_too_and_a_missing_setting_costs_only_its_candidate() -> None:
     frame = candidates_frame(lambda _, s: 0.7 + 0.1 * (s["set.train.batch_size"] == 64.0), methods=["mae"])
     frame["set.train.optimizer"] = np.where(frame.index % 2, "adamw", "sgd")
-    frame.loc[0, "set.train.weight_decay"] = math.nan  # a recipe's null
+    frame.loc[[0, 2], "set.train.weight_decay"] = math.nan  # of the recipe, which may be null, and of another
     frame["set.train.options.rare"] = np.where(frame.index > 17, 1.0, math.nan)
     parameters = [Parameter("train.batch_size", Categorical((32, 64, 128, 256)), "test")]
     found = importance(frame, parameters)
     assert found.loc[0, "setting"] == "set.train.batch_size"
     assert found.loc[0, "share"] > 0.7
-    assert found["n"].unique().tolist() == [frame["state"].eq("COMPLETE").sum() - 1]
+    assert found["n"].unique().tolist() == [frame["state"].eq("COMPLETE").sum() - 2]
     assert found["note"].unique().tolist() == ["without rare; 1 candidates lack a setting"]
     assert "set.train.options.rare" not in set(found["setting"])
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ablation.analysis import figures, search_figures, search_tables, style
 from ablation.analysis.bundle import INKS, Bundle
-from ablation.analysis.document import Details, Document, Section, Table, Text
+from ablation.analysis.document import Details, Document, Plot, Section, Table, Text
 from ablation.analysis.importance import importance
 from ablation.analysis.render import ALL
 from ablation.analysis.sections import search, search_settings
@@ -40,7 +40,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     return load_study("tuned", store=store)
 
 
-def built(results: StudyResults, candidates: pd.DataFrame, arms: pd.DataFrame) -> tuple[Section | None, Bundle]:
+class Undrawn(Bundle):
+    def plot(self, name: str, caption: str, *_: object, **__: object) -> Plot:
+        return Plot(name, caption, ())
+
+
+def built(results: StudyResults, candidates: pd.DataFrame, arms: pd.DataFrame,
+          drawn: bool = False) -> tuple[Section | None, Bundle]:
     class Searched(StudyResults):
         def search_dataframe(self) -> pd.DataFrame:
             return candidates
@@ -48,7 +54,7 @@ def built(results: StudyResults, candidates: pd.DataFrame, arms: pd.DataFrame) -
         def arms_dataframe(self) -> pd.DataFrame:
             return arms
 
-    bundle = Bundle()
+    bundle = Bundle() if drawn else Undrawn()
     with style.house_style():
         return search.section(StudyView.of(Searched(results.store), AUROC), bundle), bundle
 
@@ -61,7 +67,7 @@ def whole(results: StudyResults) -> tuple[Section, Bundle]:
                       arms=list(gain), backbones=["resnet18"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_settings, "MAX_SLICES", 2)
-        found, bundle = built(results, candidates, arms)
+        found, bundle = built(results, candidates, arms, drawn=True)
     assert found is not None
     return found, bundle
 
@@ -98,13 +104,13 @@ def test_a_search_that_has_hardly_begun_says_what_is_missing(results: StudyResul
     """Two candidates, no trial on fresh seeds, no space to be had."""
     candidates = candidates_frame(methods=["own_method"], size=2, pruned=False).assign(state="RUNNING", best=False)
     candidates["value"] = np.nan
-    section, bundle = built(results, candidates, pd.DataFrame())
+    section, _ = built(results, candidates, pd.DataFrame())
     assert section is not None
     text = " ".join(block.text for block in section.blocks if isinstance(block, Text))
     assert "No trial on fresh seeds has `probe/auroc` in both arms yet" in text
     assert "Importance needs 8 complete candidates" in text
     assert "τ" not in text
-    assert "figures/search_slices.png" not in bundle.files
+    assert [block.name for block in section.blocks if isinstance(block, Plot)] == ["search_history"]
 
 
 def test_two_objectives_at_once_show_their_front(results: StudyResults) -> None:

@@ -142,3 +142,16 @@ def test_agreement_of_objectives_over_the_candidates_they_share(objective: str, 
     assert sign * found["rho"] > 0.7
     apart = frame.assign(keys=frame["keys"] + frame["metric"])
     assert search_tables.shared_candidates(apart)["n"].tolist() == [0]
+
+
+def test_the_recipe_has_the_settings_of_its_trial_or_of_its_method() -> None:
+    frame = candidates_frame(methods=["mae"], size=3)
+    settings = [name for name in frame if str(name).startswith("set.")]
+    frame.loc[0, settings] = math.nan
+    trials = pd.DataFrame({"key": frame["keys"].str.split(",").str[0], "params.train.lr": 0.007,
+                           "params.train.batch_size": [math.nan, 64, 64]})
+    found = search_tables.with_recipe(frame, trials).loc[0, settings]
+    assert found["set.train.lr"] == 0.007
+    assert found["set.train.weight_decay"] == 0.04  # recipe of MAE on a ResNet
+    assert pd.isna(found["set.train.options.mask_ratio"])  # decided by the backbone
+    pd.testing.assert_frame_equal(search_tables.with_recipe(frame, trials).loc[1:], frame.loc[1:])
