@@ -14,7 +14,8 @@ PACKAGES = ("ablation", "trainers", "search_spaces")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BENCHMARKS = ROOT / "benchmarks"
 ALL_PYTHON = SOURCES + sorted(path for path in BENCHMARKS.rglob("*.py") if BENCHMARKS / "out" not in path.parents)
-SERVICES = {"ray": {"ablation/driver.py", "ablation/worker.py"}, "mlflow": {"ablation/tracking.py"}}
+SERVICES = {"ray": {"ablation/driver.py", "ablation/worker.py"}, "mlflow": {"ablation/tracking.py"},
+            "optuna": {"ablation/analysis/importance.py"}}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_LOOP_LINES = 350, 60, 120
 
 
