@@ -7,6 +7,7 @@ not met, 6 Ray or MLflow unreachable, 130 interrupted.
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -304,17 +305,25 @@ def metrics(format: FormatOption = Format.table) -> None:
     emit(metric_rows(), format)
 
 
-def main() -> None:
-    """Entry point: every error becomes one line per problem and its exit code."""
-    from ablation.analyze_commands import app as analyze_app, in_order
+@functools.cache
+def complete() -> typer.Typer:
+    """The app with its groups of commands."""
+    from ablation.analyze_commands import app as analyze_app
     from ablation.data_commands import app as data_app
     from ablation.method_commands import app as methods_app
 
     app.add_typer(data_app, name="data")
     app.add_typer(analyze_app, name="analyze")
     app.add_typer(methods_app, name="methods")
+    return app
+
+
+def main() -> None:
+    """Entry point: every error becomes one line per problem and its exit code."""
+    from ablation.analyze_commands import in_order
+
     try:
-        app(in_order(sys.argv[1:]), standalone_mode=True)
+        complete()(in_order(sys.argv[1:]), standalone_mode=True)
     except (KeyboardInterrupt, Exception) as error:
         sys.exit(fail(error))
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 NUMERICS = 3
 """Part of every trial's key: raised whenever equal settings would give other numbers (a changed default, formula or
 draw), together with ``make golden``, so that trials of before are not taken for trials of now."""
-STRICT = {"extra": "forbid", "frozen": True}
+STRICT = {"extra": "forbid", "frozen": True, "use_attribute_docstrings": True}
 Imbalance = float | Literal["natural"]
 Option = bool | int | float | str | list[float] | None
 T = TypeVar("T")
