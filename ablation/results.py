@@ -196,6 +196,8 @@ class StudyResults:
         from ablation.spec import StudySpec
 
         spec = StudySpec.load(self.study_dir / "study.yaml")
+        if spec.search is not None:
+            raise NothingMatched(f"study '{self.name}' has a search: add seeds to grid.seed or search.fresh_seeds")
         return extension(self.reported_trials(), spec, metric, max_more)
 
     def claims(self, metric: str = "probe/auroc") -> pd.DataFrame:
