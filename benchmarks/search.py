@@ -60,8 +60,9 @@ def compare(method: str, seed: int, total: int, store: Path) -> dict[str, Any]:
     random, fresh_random, seconds = ran(
         study(f"random-{seed}", method, seed, total, sampler="random", num_samples=CANDIDATES), store)
     half = CANDIDATES * EPOCHS // 2
-    tpe, fresh_tpe, more = ran(study(f"tpe-asha-{seed}", method, seed, total, sampler="tpe", scheduler="asha", n_startup=5,
-                          grace_epochs=3, num_samples=None, max_epochs=half), store)
+    tpe, fresh_tpe, more = ran(
+        study(f"tpe-asha-{seed}", method, seed, total, sampler="tpe", scheduler="asha", n_startup=5,
+              grace_epochs=3, num_samples=None, max_epochs=half), store)
     best, spent = float(random["value"].max()), float(random["images"].sum())
     done = tpe[tpe["state"] == "COMPLETE"]
     until = images_until(tpe, best)
