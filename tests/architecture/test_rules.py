@@ -15,7 +15,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 BENCHMARKS = ROOT / "benchmarks"
 ALL_PYTHON = SOURCES + sorted(path for path in BENCHMARKS.rglob("*.py") if BENCHMARKS / "out" not in path.parents)
 SERVICES = {"ray": {"ablation/driver.py", "ablation/worker.py"}, "mlflow": {"ablation/tracking.py"},
-            "optuna": {"ablation/analysis/importance.py"}}
+            "optuna": {"ablation/search.py", "ablation/sampler.py", "ablation/analysis/importance.py"}}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_LOOP_LINES = 350, 60, 120
 
 
