@@ -11,6 +11,7 @@ import pandas as pd
 
 from ablation.analysis import claims, factors as factor_tables, selectors, tables
 from ablation.analysis.extension import MAX_MORE, Extension, extension
+from ablation.defect_models import DECISION, trial_model
 from ablation.errors import DataError, NothingMatched
 from ablation.store import Store, StudyStore
 from trainers.config import suggest
@@ -18,6 +19,7 @@ from trainers.config import suggest
 if TYPE_CHECKING:
     from ablation.analysis.statistics import Statistic
     from trainers.export import Encoder
+    from trainers.inference.model import DefectModel
 
 _CELL = ("method", "backbone", "imbalance", "seed")
 
@@ -178,6 +180,10 @@ class StudyResults:
             return load_encoder(path)
         except BadData as error:
             raise DataError(str(error)) from error
+
+    def model(self, key: str, threshold: str = DECISION) -> DefectModel:
+        """Encoder, probe and threshold of a finished trial: uint8 images -> probability of a defect and decision."""
+        return trial_model(self, key, threshold)
 
     def scores(self, key: str) -> pd.DataFrame:
         """Scores of each validation and test image under the probes and detectors of a finished trial."""
