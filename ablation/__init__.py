@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ablation.defect_models import load_model as load_model
     from ablation.errors import (
         AblationError as AblationError,
         DataError as DataError,
+        MissingExtra as MissingExtra,
         NothingMatched as NothingMatched,
         PlanError as PlanError,
         ServiceUnavailable as ServiceUnavailable,
@@ -36,10 +38,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "AblationError": "errors", "DataError": "errors", "NothingMatched": "errors", "PlanError": "errors",
-    "ServiceUnavailable": "errors", "SpecError": "errors", "StoreError": "errors", "StudyLocked": "errors",
-    "StudySpec": "spec", "Plan": "plan", "Trial": "trial", "StudyResults": "results", "load_study": "results",
-    "score": "scoring", "Store": "store", "TrialState": "store", "TrialStatus": "store",
+    "AblationError": "errors", "DataError": "errors", "MissingExtra": "errors", "NothingMatched": "errors",
+    "PlanError": "errors", "ServiceUnavailable": "errors", "SpecError": "errors", "StoreError": "errors",
+    "StudyLocked": "errors", "StudySpec": "spec", "Plan": "plan", "Trial": "trial", "StudyResults": "results",
+    "load_study": "results", "load_model": "defect_models", "score": "scoring", "Store": "store",
+    "TrialState": "store", "TrialStatus": "store",
 }
 __all__ = [*_HOME, "plan", "run", "search", "__version__"]  # noqa: PLE0604 - all names are strings
 

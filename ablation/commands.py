@@ -57,7 +57,8 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
         note(f"{row.state}: {row.key}: {row.reason}")
     if (missing["state"] == "FAILED").any():
         return 3
-    return 130 if len(missing) else 0  # stopped by a person: the same command continues
+    unfinished = planned.search is not None and not planned.search.complete
+    return 130 if len(missing) or unfinished else 0  # stopped by a person: the same command continues
 
 
 def search_size(planned: Plan) -> str:
@@ -136,7 +137,7 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
                      "attempt": status.attempt, "host": status.host, "heartbeat": beat, "flags": list(status.flags),
                      "reason": status.reason, "message": status.message})
     if len(rows) > TABLE_ROWS:
-        rows.sort(key=lambda row: row["state"] in QUIET)
+        rows.sort(key=lambda row: row["state"] in QUIET or row["reason"] == "pruned")
     return pd.DataFrame(rows)
 
 
@@ -181,8 +182,9 @@ def trial_rows(name: str, store: str | None, where: str | None, everything: bool
 
 def _short(frame: pd.DataFrame) -> pd.DataFrame:
     """The cell and the main scores; a column in which no trial has anything is left out."""
+    head = [*CELL, "role"] if "role" in frame and frame["role"].nunique() > 1 else list(CELL)
     columns = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
-    return frame[[*CELL, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
+    return frame[[*head, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
 
 
 def _driver(study: Any) -> str:

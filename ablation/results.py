@@ -12,6 +12,7 @@ import pandas as pd
 from ablation import search_results
 from ablation.analysis import claims, factors as factor_tables, selectors, tables
 from ablation.analysis.extension import MAX_MORE, Extension, extension
+from ablation.defect_models import DECISION, trial_model
 from ablation.errors import DataError, NothingMatched
 from ablation.search_settings import RECIPE
 from ablation.store import Store, StudyStore
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ablation.analysis.statistics import Statistic
     from ablation.spec import StudySpec
     from trainers.export import Encoder
+    from trainers.inference.model import DefectModel
 
 _CELL = ("method", "backbone", "imbalance", "seed")
 
@@ -196,6 +198,8 @@ class StudyResults:
         from ablation.spec import StudySpec
 
         spec = StudySpec.load(self.study_dir / "study.yaml")
+        if spec.search is not None:
+            raise NothingMatched(f"study '{self.name}' has a search: add seeds to grid.seed or search.fresh_seeds")
         return extension(self.reported_trials(), spec, metric, max_more)
 
     def claims(self, metric: str = "probe/auroc") -> pd.DataFrame:
@@ -218,6 +222,10 @@ class StudyResults:
             return load_encoder(path)
         except BadData as error:
             raise DataError(str(error)) from error
+
+    def model(self, key: str, threshold: str = DECISION) -> DefectModel:
+        """Encoder, probe and threshold of a finished trial: uint8 images -> probability of a defect and decision."""
+        return trial_model(self, key, threshold)
 
     def scores(self, key: str) -> pd.DataFrame:
         """Scores of each validation and test image under the probes and detectors of a finished trial."""

@@ -35,8 +35,6 @@ from ablation.search_settings import RECIPE
 from ablation.store import Store, TrialState
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-
     from ablation.plan import Plan
     from ablation.results import StudyResults
     from ablation.spec import StudySpec
@@ -277,7 +275,7 @@ class SearchRun:
 
     # --- taking up what an earlier driver left ----------------------------------------------------------------
 
-    def _sampler(self, storage: BaseStorage, search: CellSearch) -> Sampler:
+    def _sampler(self, storage: Any, search: CellSearch) -> Sampler:
         directions: list[Literal["minimize", "maximize"]] = [
             "minimize" if turned(1.0, search.metric) < turned(0.0, search.metric) else "maximize"]
         if self.settings.cost:

@@ -77,6 +77,17 @@ class Mirror:
             for run in (*self._searches.values(), self._parent):
                 self._client.set_terminated(run, "FINISHED" if complete else "KILLED")
 
+    def open_run(self, key: str) -> tuple[Any, str, str]:
+        """(client, run, experiment) of a trial that has begun; copies the study first where MLflow does not have it."""
+        with self._reachable():
+            experiment = self._open().get_experiment_by_name(self.study.name)
+            runs = [] if experiment is None else self._open().search_runs(
+                [experiment.experiment_id], f"tags.`{TRIAL}` = '{key}'", max_results=1)
+        if not runs:
+            self.finish(self.study.path / "report")
+            return self._client, self._runs[key], self._experiment
+        return self._open(), runs[0].info.run_id, runs[0].info.experiment_id
+
     def _connect(self) -> None:
         if self._client is not None:
             return

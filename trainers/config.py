@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-NUMERICS = 3
+NUMERICS = 4
 """Part of every trial's key: raised whenever equal settings would give other numbers (a changed default, formula or
 draw), together with ``make golden``, so that trials of before are not taken for trials of now."""
 STRICT = {"extra": "forbid", "frozen": True, "use_attribute_docstrings": True}

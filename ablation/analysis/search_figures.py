@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedFormatter,
+    FixedLocator,
+    FormatStrFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from ablation.analysis.figures import NAME_LINE, TITLE_LINE, new_axes
 from ablation.analysis.setting_scale import SettingScale, setting_label, value_label
@@ -96,7 +105,7 @@ def slices(frame: pd.DataFrame, setting: str, scale: SettingScale, *, ax: Axes |
         ax.plot(across[recipe], rows["value"][recipe], ls="none", marker=RECIPE_MARK, ms=10, mew=0.6, mec=INK,
                 color=colors[level], zorder=3)
     if scale.kind == "log":
-        ax.set_xscale("log")
+        _log_axis(ax)
     elif scale.kind == "choice":
         ax.xaxis.set_major_locator(FixedLocator(list(range(len(scale.choices)))))
         ax.xaxis.set_major_formatter(FixedFormatter([in_lines(value_label(choice), 9) for choice in scale.choices]))
@@ -109,6 +118,16 @@ def slices(frame: pd.DataFrame, setting: str, scale: SettingScale, *, ax: Axes |
     ax.set_xlabel(in_lines(setting_label(setting), NAME_LINE))
     ax.set_ylabel(in_lines(ylabel, NAME_LINE))
     return ax
+
+
+def _log_axis(ax: Axes) -> None:
+    """Powers of ten; over less than two of them plain numbers, few enough to stand apart."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    if high < 20 * low:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 3 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+        ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def parallel(frame: pd.DataFrame, axes: Mapping[str, SettingScale], *, ax: Axes | None = None, title: str = "") -> Axes:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ablation.analysis.document import code
 from ablation.analysis.formats import number, signed3, whole
-from ablation.analysis.search_tables import LABEL_FREE, rank_agreement
+from ablation.analysis.search_tables import is_labelled, rank_agreement
 from ablation.analysis.style import method_style
 
 MOST_NAMED = 3
@@ -76,7 +76,7 @@ def tuning_sentence(table: pd.DataFrame, metric: str) -> str:
     known = table[table["n"] > 0]
     if known.empty:
         return "No trial on fresh seeds has finished in both arms yet."
-    labelled = known[~known["objective"].str.startswith(LABEL_FREE)]
+    labelled = known[known["objective"].map(is_labelled)]
     parts = [f"On fresh seeds tuning by {code(row['objective'])} changes {code(metric)} by {signed3(row['gain'])}"
              f"{_span(row['gain_lo'], row['gain_hi'])}, n = {whole(row['n'])}{_doubt(row['gain_lo'], row['gain_hi'])}."
              for row in labelled.to_dict("records")]

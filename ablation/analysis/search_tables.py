@@ -22,18 +22,21 @@ from ablation.analysis.setting_scale import PREFIX, missing, settings_of
 from ablation.analysis.tables import CELL, SUPERVISED, labels, measured, preference, self_supervised, subset_units
 from ablation.distributions import own_value
 from ablation.errors import NothingMatched
+from ablation.search_settings import RECIPE
 from trainers.config import ConfigError
 
 SEARCH = (*CELL, "metric")
 PAIR = (*CELL, "seed")
-RECIPE = "recipe"
-LABEL_FREE = "label_free/"
 
 
 def objectives(candidates: pd.DataFrame) -> list[str]:
-    """Labelled ones first, each as the study names them."""
-    found = [str(name) for name in dict.fromkeys(candidates["metric"])]
-    return sorted(found, key=lambda name: name.startswith(LABEL_FREE))
+    """In the study's order; the rest of the report is about the winners of the first."""
+    return [str(name) for name in dict.fromkeys(candidates["metric"])]
+
+
+def is_labelled(objective: str) -> bool:
+    """The probe needs labels; everything else that may drive a search does not."""
+    return objective.startswith("probe/")
 
 
 def with_recipe(candidates: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -119,16 +122,21 @@ def paired_arms(arms: pd.DataFrame, metric: str, names: Sequence[str]) -> pd.Dat
 def gains(arms: pd.DataFrame, metric: str, objective: str) -> pd.DataFrame:
     """What tuning by an objective does to each method, on fresh seeds, paired by cell and seed.
 
-    Columns method, n (pairs), planned, blocks, recipe, recipe_lo, recipe_hi, tuned, tuned_lo, tuned_hi, gain (positive
-    = tuned is better), lo, hi, p, rank_recipe, rank_tuned (1 = best). Self-supervised methods are ranked over the
-    blocks (backbone and level) in which each of them has a pair; supervised references have no rank.
+    Columns method, n (pairs), planned, alike (pairs of one trial with itself: the recipe has won the search), blocks,
+    recipe, recipe_lo, recipe_hi, tuned, tuned_lo, tuned_hi, gain (positive = tuned is better), lo, hi, p, rank_recipe,
+    rank_tuned (1 = best). Self-supervised methods are ranked over the blocks (backbone and level) in which each of them
+    has a pair; supervised references have no rank.
     """
     pairs = complete_pairs(paired_arms(arms, metric, (RECIPE, objective)))
-    planned = arms[arms["arm"].eq(objective)].groupby("method").size()
+    tuned = arms[arms["arm"].eq(objective)]
+    planned = tuned.groupby("method").size()
+    recipes = set(arms.loc[arms["arm"].eq(RECIPE), "key"])
+    alike = tuned[tuned["key"].isin(recipes)][list(PAIR)]
     rows = []
     for method, rows_of in pairs.groupby("method", sort=False):
         before, after = (rows_of[name].to_numpy(float) for name in (RECIPE, objective))
         row: dict[str, Any] = {"method": method, "n": len(rows_of), "planned": int(planned[method]),
+                               "alike": len(rows_of.merge(alike, on=list(PAIR))),
                                "blocks": rows_of[["backbone", "imbalance"]].drop_duplicates().shape[0]}
         cells, (units, strata) = labels(rows_of, CELL), subset_units(rows_of)
         for name, values in (("recipe", before), ("tuned", after)):
@@ -136,8 +144,8 @@ def gains(arms: pd.DataFrame, metric: str, objective: str) -> pd.DataFrame:
             row |= {name: float(values.mean()), f"{name}_lo": lo, f"{name}_hi": hi}
         found = _difference(rows_of, preference(after, metric) - preference(before, metric), CELL)
         rows.append(row | dict(zip(("gain", "lo", "hi", "p"), found, strict=True)))
-    frame = pd.DataFrame(rows, columns=["method", "n", "planned", "blocks", "recipe", "recipe_lo", "recipe_hi", "tuned",
-                                        "tuned_lo", "tuned_hi", "gain", "lo", "hi", "p"])
+    frame = pd.DataFrame(rows, columns=["method", "n", "planned", "alike", "blocks", "recipe", "recipe_lo", "recipe_hi",
+                                        "tuned", "tuned_lo", "tuned_hi", "gain", "lo", "hi", "p"])
     own = frame["method"].ne(SUPERVISED)
     for name in ("recipe", "tuned"):
         quality = pd.Series(preference(frame[name].to_numpy(float), metric), frame.index)
@@ -202,7 +210,7 @@ def tuning(arms: pd.DataFrame, metric: str, names: Sequence[str]) -> pd.DataFram
     tuning less this one, positive = worse than with labels), kept, kept_lo, kept_hi (share of the labelled gain that is
     kept; NaN where that gain is not shown). Self-supervised methods; all means of one row are over the same pairs.
     """
-    reference = next((name for name in names if not name.startswith(LABEL_FREE)), None)
+    reference = next(filter(is_labelled, names), None)
     own = self_supervised(arms)
     rows = []
     for name in names:
@@ -210,7 +218,7 @@ def tuning(arms: pd.DataFrame, metric: str, names: Sequence[str]) -> pd.DataFram
         gain = preference(pairs[name].to_numpy(float), metric) - preference(pairs[RECIPE].to_numpy(float), metric)
         row: dict[str, Any] = {"objective": name, "n": len(pairs)}
         row |= dict(zip(("gain", "gain_lo", "gain_hi"), _difference(pairs, gain, CELL)[:3], strict=True))
-        if reference is not None and name.startswith(LABEL_FREE):
+        if reference is not None and not is_labelled(name):
             row |= _regret(own, metric, name, reference)
         rows.append(row)
     return pd.DataFrame(rows, columns=["objective", "n", "gain", "gain_lo", "gain_hi", "num_regret", "regret", "lo",
@@ -237,10 +245,11 @@ def shared_candidates(candidates: pd.DataFrame) -> pd.DataFrame:
     names = objectives(candidates)
     complete = candidates[candidates["state"].eq("COMPLETE") & candidates["keys"].ne("")]
     rows = []
-    if names and not names[0].startswith(LABEL_FREE):
-        first = _turned(complete, names[0])
-        for name in (name for name in names if name.startswith(LABEL_FREE)):
-            both = first.merge(_turned(complete, name), on=[*CELL, "keys"], suffixes=("_x", "_y"))
+    reference = next(filter(is_labelled, names), None)
+    if reference is not None:
+        labelled = _turned(complete, reference)
+        for name in itertools.filterfalse(is_labelled, names):
+            both = labelled.merge(_turned(complete, name), on=[*CELL, "keys"], suffixes=("_x", "_y"))
             found = within_correlation(both["quality_x"].to_numpy(float), both["quality_y"].to_numpy(float),
                                        labels(both, CELL))
             rows.append({"objective": name, "n": found.n, "rho": found.rho, "lo": found.lo, "hi": found.hi,

@@ -13,7 +13,7 @@ from ablation.analysis.document import Block, Cell, Details, Heading, Note, Sect
 from ablation.analysis.findings import method_order
 from ablation.analysis.formats import number, p_value, signed_spanned, spanned, whole, words
 from ablation.analysis.importance import LEAST
-from ablation.analysis.search_tables import LABEL_FREE, PAIR, SEARCH
+from ablation.analysis.search_tables import PAIR, SEARCH, is_labelled
 from ablation.analysis.sections.search_settings import setting_blocks
 from ablation.analysis.sections.view import StudyView
 from ablation.analysis.setting_scale import setting_label, settings_of, value_label
@@ -42,12 +42,12 @@ HOW = (
 
 def section(view: StudyView, bundle: Bundle) -> Section | None:
     """Budget, tuned against default, label-free tuning, importance; None for a study without a search."""
-    candidates = view.results.search_dataframe() if hasattr(view.results, "search_dataframe") else pd.DataFrame()
+    candidates = view.results.search_dataframe()
     if candidates.empty:
         return None
     arms = view.results.arms_dataframe()
     if arms.empty:
-        arms = pd.DataFrame(columns=["arm", "state", *PAIR])
+        arms = pd.DataFrame(columns=["key", "arm", "state", *PAIR])
     candidates = search_tables.with_recipe(candidates, view.results.trials_dataframe())
     names = search_tables.objectives(candidates)
     bundle.table("search_candidates", candidates)
@@ -132,7 +132,7 @@ def _gain_table(number_of: int, name: str, found: pd.DataFrame, view: StudyView)
     caption = f"Recipe and tuned by {code(name)}: mean {code(view.metric)} on fresh seeds"
     return Table.from_frame(
         f"search-gains-{number_of}", caption, frame, {
-            "label": ("Method", words), ("n", "planned", "blocks"): ("Pairs of trials", _pairs_of),
+            "label": ("Method", words), ("n", "planned", "alike", "blocks"): ("Pairs of trials", _pairs_of),
             ("recipe", "recipe_lo", "recipe_hi"): ("Recipe", spanned),
             ("tuned", "tuned_lo", "tuned_hi"): ("Tuned", spanned), ("gain", "lo", "hi"): ("Gain", signed_spanned),
             "p": ("p", p_value), ("rank_recipe", "rank_tuned"): ("Rank", _ranks)},
@@ -176,7 +176,7 @@ def _without_labels(candidates: pd.DataFrame, arms: pd.DataFrame, names: list[st
     columns: dict[str | tuple[str, ...], tuple[str, Any]] = {
         "objective": ("Tuned by", code), "n": ("n", whole),
         ("gain", "gain_lo", "gain_hi"): ("Gain on recipes", signed_spanned)}
-    free = any(name.startswith(LABEL_FREE) for name in names)
+    free = not all(map(is_labelled, names))
     if free:
         columns |= {("num_regret", "regret", "lo", "hi"): ("Cost against labels", _cost),
                     ("kept", "kept_lo", "kept_hi"): ("Gain kept", _kept),
@@ -237,9 +237,10 @@ def _states(candidates: int, complete: int, pruned: int, failed: int, running: i
                 problems=(f"{failed} failed",) if failed else ())
 
 
-def _pairs_of(n: int, planned: int, blocks: int) -> Cell:
+def _pairs_of(n: int, planned: int, alike: int, blocks: int) -> Cell:
+    notes = [f"in {blocks} cell{'' if blocks == 1 else 's'}"] + [f"the recipe won {alike} of them"] * (alike > 0)
     lost = (f"{planned - n} of {planned} without a partner",) if planned > n else ()
-    return Cell(whole(n), notes=(f"in {blocks} cells",), problems=lost)
+    return Cell(whole(n), notes=tuple(notes), problems=lost)
 
 
 def _ranks(before: float, after: float) -> str:

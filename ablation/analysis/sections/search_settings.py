@@ -31,7 +31,7 @@ HOW = (
     "hint. Hollow: the forest does not predict candidates it has not seen (R² at 0 or below), so shares describe noise."
 )
 MAX_SLICES = 6
-MAX_PARALLEL, MAX_AXES = 4, 6
+MAX_PARALLEL, MAX_AXES = 4, 5
 Scales = dict[tuple[str, str], dict[str, SettingScale]]
 """Of every (method, backbone)."""
 
@@ -100,8 +100,9 @@ def _slices(complete: pd.DataFrame, drawn: pd.DataFrame, own: Scales, first: str
                 scale = kinds[0]
             panels.append((f"{first} of {method} over {setting_label(setting)}", _slice(
                 rows, setting, scale, method_style(method, methods).label, levels, backbones, first)))
-    return bundle.plot("search_slices", f"{code(first)} of every complete candidate over the most important settings "
-                       "of each method; all others move too.", panels,
+    which = "the most important settings" if len(drawn) else "the first settings"
+    return bundle.plot("search_slices", f"{code(first)} of every complete candidate over {which} of each method; all "
+                       "others move too.", panels,
                        legend=search_figures.search_entries(levels, backbones))
 
 
@@ -127,7 +128,7 @@ def _parallel(complete: pd.DataFrame, drawn: pd.DataFrame, own: Scales,
 
     left = len(own) - len(groups)
     return bundle.plot(
-        "search_parallel", "Settings of every complete candidate, most important first"
+        "search_parallel", f"Settings of every complete candidate{', most important first' if len(drawn) else ''}"
         f"{f', at most {MAX_AXES}' if max(map(len, own.values())) > MAX_AXES else ''}; blue: the best quarter of each "
         "search, dashed: the recipe. All levels together."
         + (f" One backbone of each method; the other {left} are in `tables/search_candidates.csv`." if left else ""),

@@ -78,7 +78,7 @@ def arms_frame(score: Callable[[str, str], float], *, methods: Sequence[str] = (
     for i, arm in enumerate(arms):
         trials = trials_frame(lambda method, _, __, arm=arm: score(method, arm), methods=methods,  # type: ignore[misc]
                               backbones=backbones, levels=levels, seeds=seeds, noise=noise, seed=i)
-        parts.append(trials.assign(arm=arm, seed=trials["seed"] + 100))
+        parts.append(trials.assign(arm=arm, seed=trials["seed"] + 100, key=f"{i}-" + trials["key"]))
     frame = pd.concat(parts, ignore_index=True)
     rng = np.random.default_rng(99)
     drawn = {key: rng.normal() for key in itertools.product(levels, range(100, 100 + seeds))}

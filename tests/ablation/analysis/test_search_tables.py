@@ -106,6 +106,7 @@ def test_only_pairs_and_cells_that_all_methods_have_are_compared() -> None:
     assert found["n"].to_dict() == {"simclr": 11, "byol": 12, "supervised": 12}
     assert found["planned"].tolist() == [16, 16, 16]
     assert math.isnan(found.loc["supervised", "rank_tuned"])
+    assert found["alike"].tolist() == [0, 0, 0]
     assert search_tables.exchanges(lost, AUROC, AUROC)["n"].tolist() == [11]
     assert search_tables.gains(without(arms, arm=AUROC), AUROC, AUROC).empty
     assert search_tables.gains(arms, "probe/ap", AUROC).empty
@@ -155,3 +156,13 @@ def test_the_recipe_has_the_settings_of_its_trial_or_of_its_method() -> None:
     assert found["set.train.weight_decay"] == 0.04  # recipe of MAE on a ResNet
     assert pd.isna(found["set.train.options.mask_ratio"])  # decided by the backbone
     pd.testing.assert_frame_equal(search_tables.with_recipe(frame, trials).loc[1:], frame.loc[1:])
+
+
+def test_where_the_recipe_wins_its_search_both_arms_are_one_trial() -> None:
+    """There the gain is 0 without doubt; that it is one trial is said."""
+    arms = arms_frame(tuned, methods=("simclr", "byol"))
+    kept = arms[arms["arm"].eq("recipe")].assign(arm=AUROC)
+    both = pd.concat([arms[~(arms["arm"].eq(AUROC) & arms["method"].eq("byol"))], kept[kept["method"].eq("byol")]])
+    found = search_tables.gains(both, AUROC, AUROC).set_index("method")
+    assert found["alike"].to_dict() == {"simclr": 0, "byol": 16}
+    assert found.loc["byol", ["gain", "lo", "hi"]].tolist() == [0, 0, 0]
