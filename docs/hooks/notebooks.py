@@ -38,7 +38,7 @@ def _output(output: Any) -> str:
     data = output.get("data", {})
     if "image/png" in data:
         encoded = data["image/png"].replace("\n", "")
-        return f'<img alt="{data.get("text/plain", "figure")}" src="data:image/png;base64,{encoded}">'
+        return f'<img alt="figure" src="data:image/png;base64,{encoded}">'
     if "text/html" in data:
         table = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
         return '<div class="output">' + re.sub(r"\s*\n\s*", " ", table).strip() + "</div>"
