@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from ablation.defect_models import load_model
+from ablation.defect_models import load_model, open_encoder
 from ablation.errors import DataError, MissingExtra, NothingMatched, StoreError
 from ablation.export import export_model
 from ablation.image_lists import list_images
@@ -112,6 +112,7 @@ def test_what_cannot_be_exported_is_said_and_nothing_is_left(trained: TrainedTri
         assert "There is no probe" in (tmp_path / "out" / "README.md").read_text()
         with pytest.raises(DataError, match="not a model with a probe"):
             load_model(tmp_path / "out")
+        assert open_encoder([str(tmp_path / "out")], None, "cpu")[1] == 18  # distances can still be had
     finally:
         hidden.rename(probe)
     (tmp_path / "model.pt").write_bytes(b"no archive")
