@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ablation.errors import DataError, NothingMatched
+from ablation.files import read_json
 from trainers.config import suggest
 
 if TYPE_CHECKING:
@@ -43,24 +44,29 @@ def describe(results: StudyResults, key: str, threshold: str = DECISION) -> dict
     ``NothingMatched`` for a trial without an encoder, ``DataError`` for a threshold that it does not have. Without a
     stored probe ``decision`` is None.
     """
-    from trainers.config import DataConfig, decode
     from trainers.export import describe_network, load_probe
 
     encoder = results.encoder(key)
     backbone = encoder.backbone
     trial, result = results.store.read_trial(key), results.store.read_result(key) or {}
     config = trial.get("config", {})
-    data = decode(DataConfig, {"image_size": backbone.image_size} | config.get("data", {}))
     probe = results.store.trial_dir(key) / "probe.safetensors"
     facts = load_probe(probe)[1] if probe.is_file() else {}
     return {
         "format_version": 1, "study": results.name, "key": key, "backbone": backbone.name,
-        "image_size": backbone.image_size, "input_size": data.resolved_cache_size, "resize": RESIZE,
+        "image_size": backbone.image_size, "input_size": _input_size(config, backbone.image_size), "resize": RESIZE,
         "feature_dim": encoder.feature_dim, "normalize": vars(encoder.normalize),
         "network": describe_network(backbone),
         "decision": _decision(key, facts["thresholds"], threshold) if facts else None, "probe": facts or None,
         "metrics": result.get("metrics", {}), "provenance": result.get("provenance", {}), "config": config,
         "subset": trial.get("subset") or {}}
+
+
+def _input_size(config: dict[str, Any], image_size: int) -> int:
+    """Side of the study's decoded cache, through which every image went."""
+    from trainers.config import DataConfig, decode
+
+    return decode(DataConfig, {"image_size": image_size} | config.get("data", {})).resolved_cache_size
 
 
 def _decision(key: str, thresholds: dict[str, dict[str, float]], wanted: str) -> dict[str, Any]:
@@ -116,16 +122,17 @@ def open_encoder(source: Sequence[str], store: str | Path | None, device: str) -
     from trainers.machine import choose_device
 
     file = Path(source[0])
-    model = open_export(file) if len(source) == 1 else None
-    if model is None:
+    if len(source) == 2 or not is_export(file):
         results, key = find_trial(source, store)
-        encoder, side = results.encoder(key), int(describe(results, key)["input_size"])
-    elif (weights := (file if file.is_dir() else file.parent) / "model.safetensors").is_file():
-        encoder, side = load_encoder(weights), model.input_size
-    else:
+        encoder = results.encoder(key)
+        config = results.store.read_trial(key).get("config", {})
+        return encoder.to(choose_device(device)), _input_size(config, encoder.backbone.image_size)
+    folder = file if file.is_dir() else file.parent
+    weights, described = folder / FILES["timm"], read_json(folder / "model.json")
+    if not weights.is_file() or not isinstance(described, dict):
         raise DataError(f"{file}: a graph gives no features to measure distances with; "
                         "name the trial, or export it with --format timm")
-    return encoder.to(choose_device(device)), side
+    return load_encoder(weights).to(choose_device(device)), int(described["input_size"])
 
 
 def split_words(words: Sequence[str], store: str | Path | None) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from ablation.events import Event, OnEvent
-from ablation.ledger import STOPPED
+from ablation.ledger import PRUNED, STOPPED
 from ablation.store import Store, StudyStore, TrialState
 
 
@@ -16,6 +16,8 @@ def make_pending(study: StudyStore, key: str) -> None:
     """What an earlier launch said of a trial (failed, asked to stop) says nothing of this one."""
     study.clear_stop(key)
     status = study.written_status(key)
+    if status.reason == PRUNED["reason"]:
+        study.truncate_history(key, 0)  # it has no checkpoint and begins anew
     if status.state is not TrialState.PENDING and status.reason != "unreadable":
         study.write_state(key, dataclasses.replace(status, state=TrialState.PENDING, reason=None, message=None,
                                                    heartbeat=None, finished=None, flags=()))

@@ -11,7 +11,6 @@ DATA_LICENCES = {"sewer-ml": "CC BY-NC-SA 4.0 (Haurum & Moeslund, CVPR 2021)",
                  "sewer-sim": "Apache-2.0 (drawn by this project)",
                  "digits": "CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)"}
 UNKNOWN = "unknown"
-NAMES = {"f1": "F1", "f2": "F2", "deployment": "F1"}
 
 
 def model_card(card: Mapping[str, Any], formats: Sequence[str]) -> str:
@@ -62,7 +61,7 @@ def _decision(card: Mapping[str, Any]) -> str:
     rule = card["decision"]
     if rule is None:
         return "## Decision\n\nThere is no probe, so no score and no threshold.\n"
-    lines = [f"| {name} | {value['value']:.6g} | {NAMES.get(name, name)} at {_percent(value['prevalence'])} defects |"
+    lines = [f"| {name} | {value['value']:.6g} | F{value['beta']:g} at {_percent(value['prevalence'])} defects |"
              for name, value in card["probe"]["thresholds"].items()]
     chosen = ("given by hand" if rule["prevalence"] is None else
               f"`{rule['chosen']}`, chosen on validation images for the best F{rule['beta']:g} where "

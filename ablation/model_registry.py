@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.defect_models import DECISION, trial_model
-from ablation.errors import ServiceUnavailable, SpecError
+from ablation.errors import AblationError, ServiceUnavailable, SpecError
 from ablation.export import export_model
 from ablation.store import Store
 from ablation.tracking import Mirror
@@ -55,7 +55,7 @@ def register_model(results: StudyResults, key: str, name: str, uri: str | None =
             client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
             client.finalize_logged_model(logged.model_id, "READY")
             return _new_version(client, name, logged, run, tags, [NEWEST, *([alias] if alias else [])])
-    except OSError:
+    except AblationError:
         raise
     except Exception as error:  # mlflow, requests and sqlalchemy each raise their own kinds
         raise ServiceUnavailable(f"MLflow refuses the model: {(str(error) or type(error).__name__).splitlines()[0]}"

@@ -109,6 +109,9 @@ class SearchRun:
     def _next_seed(self, search: CellSearch, candidate: Candidate) -> Trial | None:
         """The first of a candidate's trials that waits. Those that another search trains or has trained are shared."""
         for seed, trial in candidate.trials.items():
+            if trial.key in self._over and (reason := self._failure(trial)):  # in the hands of another search
+                self._close(search, candidate, FAIL, reason)
+                return None
             if seed not in candidate.begun and not self._share(search, candidate, seed):
                 return None
             if self._startable(trial):
@@ -150,6 +153,10 @@ class SearchRun:
         if trial.key in self.running or trial.key in self._over:
             return False
         return self.study.read_state(trial.key).state is not TrialState.FINISHED
+
+    def _failure(self, trial: Trial) -> str | None:
+        status = self.study.read_state(trial.key)
+        return (status.reason or "failed") if status.state is TrialState.FAILED else None
 
     def _begin(self, trial: Trial) -> Trial:
         self.running.add(trial.key)
@@ -308,10 +315,9 @@ class SearchRun:
                 reached = candidate.outcome.epoch if candidate.outcome else candidate.begun.get(seed, 0)
                 for epoch in range(1, min(reached, trial.config.train.epochs - 1) + 1):
                     self._prunes(search, candidate, seed, epoch)
-            if candidate.outcome is None:
-                failed = [self.study.read_state(trial.key) for trial in candidate.trials.values()]
-                if lost := [status for status in failed if status.state is TrialState.FAILED]:
-                    self._close(search, candidate, FAIL, lost[0].reason or "failed")
+            if candidate.outcome is None and (
+                    failed := [reason for trial in candidate.trials.values() if (reason := self._failure(trial))]):
+                self._close(search, candidate, FAIL, failed[0])
         sampler.forget_strangers({one.sampled for one in search.candidates if one.sampled is not None})
 
 

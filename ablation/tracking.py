@@ -207,7 +207,7 @@ class Mirror:
                             if name not in IN_STORE_ONLY])
             for name, value in result["provenance"].items():
                 self._client.set_tag(run, f"provenance.{name}", str(value)[:5000])
-            self._attach(run, key, ("encoder.safetensors", "contact_sheet.png"))
+            self._attach(run, key, ("encoder.safetensors", "probe.safetensors", "contact_sheet.png"))
         if status.state is TrialState.FAILED:
             self._attach(run, key, ("error.txt",))
         if status.state is TrialState.RUNNING:

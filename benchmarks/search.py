@@ -24,7 +24,7 @@ import pandas as pd
 
 import ablation
 
-CANDIDATES, EPOCHS = 16, 9
+CANDIDATES, EPOCHS = 40, 9
 
 
 def study(name: str, method: str, seed: int, total: int, **search: Any) -> ablation.StudySpec:
@@ -61,7 +61,7 @@ def compare(method: str, seed: int, total: int, store: Path) -> dict[str, Any]:
         study(f"random-{seed}", method, seed, total, sampler="random", num_samples=CANDIDATES), store)
     half = CANDIDATES * EPOCHS // 2
     tpe, fresh_tpe, more = ran(
-        study(f"tpe-asha-{seed}", method, seed, total, sampler="tpe", scheduler="asha", n_startup=5,
+        study(f"tpe-asha-{seed}", method, seed, total, sampler="tpe", scheduler="asha", n_startup=10,
               grace_epochs=3, num_samples=None, max_epochs=half), store)
     best, spent = float(random["value"].max()), float(random["images"].sum())
     done = tpe[tpe["state"] == "COMPLETE"]

@@ -143,6 +143,16 @@ def test_a_seed_that_fails_fails_its_candidate_and_is_not_averaged_away(tmp_path
     assert frame.loc[high, "reason"].eq("diverged").all()
 
 
+def test_a_shared_trial_that_fails_fails_in_every_search(tmp_path: Path) -> None:
+    bench = Bench.of(spec(metric=["probe/auroc", "label_free/rankme"], sampler="random"), tmp_path,
+                     fails=lambda trial: (trial.config.train.lr or 0) > 3e-3)
+    bench.run()
+    frame = load_study("s", store=tmp_path).search_dataframe()
+    assert frame.groupby("metric")["state"].apply(",".join).nunique() == 1
+    assert set(frame["state"]) == {"COMPLETE", "FAIL"}
+    assert len(bench.begun) == len(set(bench.begun))
+
+
 def test_the_search_sees_nothing_of_the_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``probe/auroc`` of the bench says the opposite of ``validation/auroc``. Planting the leak turns the winner."""
     chosen = {}

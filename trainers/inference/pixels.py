@@ -13,7 +13,7 @@ def read_image(source: str | Path | BinaryIO, size: int) -> np.ndarray:
     """(3, size, size) uint8 of a file, as in training. Raises what pillow raises for a file that it cannot decode."""
     with Image.open(source) as image:
         image.load()
-        return resize_square(rgb(ImageOps.exif_transpose(image)), size).transpose(2, 0, 1)
+        return resize_square(rgb(ImageOps.exif_transpose(image)), size).transpose(2, 0, 1).copy()
 
 
 def rgb(image: Image.Image) -> np.ndarray:
