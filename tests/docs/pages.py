@@ -68,8 +68,9 @@ def _uncommented(line: str) -> str:
 
 
 def words_of(line: str) -> list[str]:
-    """The arguments of an ``ablation`` command, [] for another one; what is redirected is left out."""
-    words = shlex.split(re.split(r"\s>\s", line)[0])
+    """The arguments of the ``ablation`` command in a line, [] without one; pipes, targets and names are left out."""
+    inner = re.sub(r"^\w+=\$\((.*)\)$", r"\1", line)
+    words = shlex.split(re.split(r"\s[>|]\s", inner)[0])
     return words[1:] if words[:1] == ["ablation"] else []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,31 +17,38 @@ import yaml
 import ablation
 from ablation import cli
 from ablation.analyze_commands import in_order
-from ablation.results import StudyResults, load_study
+from ablation.results import StudyResults
 from ablation.spec import StudySpec
 from tests.docs.pages import PAGES, ROOT, RUN, SHOWN, Fence, all_fences, fences, in_folder, inline_commands, lines, words_of
 
 MOST_NOT_RUN = 18
 """Fences with a reason why they are not carried out. Raise it only for what needs a cluster, Docker or an hour."""
-SMALL = {"train.epochs=5": "train.epochs=1", "'sewer-ml', '--train', '600'": ""}
-PLACES = {"HEAD:6379": "127.0.0.1:6379"}
-Call = Callable[[list[str]], tuple[int, str]]
+SMALL = {"train.epochs=5": "train.epochs=1"}
+"""As the trained study has it."""
+HELD_ELSEWHERE = {"report": "tests/ablation/test_report.py draws reports, for ten seconds each"}
+"""Commands that are parsed only."""
+HARMLESS = ("printf",)
+Call = Callable[[list[str]], tuple[int, str, str]]
 
 
 def place(fence: Fence) -> str:
     return fence.place
 
 
+def to_run(page: Path, language: str) -> list[Fence]:
+    return [fence for fence in fences(page) if fence.language == language and not fence.not_run]
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command line in this process: exit code, and what it printed."""
+    """The command line in this process: exit code, stdout, stderr."""
 
-    def ablation_main(words: list[str]) -> tuple[int, str]:
+    def ablation_main(words: list[str]) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ablation", *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
+        return int(ended.value.code or 0), said.out, said.err
 
     return ablation_main
 
@@ -83,36 +91,50 @@ def test_every_command_exists_with_its_options(page: Path) -> None:
         assert {word for word in rest if re.match("--?[a-z]", word)} <= known | {"--help"}, words
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(f.language == "sh" for f in fences(page))],
-                         ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if to_run(page, "sh")], ids=lambda page: page.name)
 def test_commands_run(page: Path, world: Path, call: Call) -> None:
-    key = str(load_study("parts", store=world / "studies").trials_dataframe()["key"][0])
+    variables: dict[str, str] = {}
     with in_folder(world):
-        for fence in (fence for fence in fences(page) if fence.language == "sh" and not fence.not_run):
+        for fence in to_run(page, "sh"):
             for line in lines(fence):
-                words = words_of(line)
-                assert words, f"{fence.place}: say why this is not run: {line}"
-                code, said = call([key if word == "KEY" else word for word in words])
-                assert code == 0, f"{fence.place}: {line}: {said}"
-                if " > " in line:
-                    Path(line.rsplit(" > ", 1)[1]).write_text(said)
+                if not (words_of(line) and words_of(line)[0] in HELD_ELSEWHERE):
+                    carry_out(re.sub(r"\$(\w+)", lambda name: variables[name[1]], line), fence, variables, call)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(f.language == "python" for f in fences(page))],
-                         ids=lambda page: page.name)
+def carry_out(line: str, fence: Fence, variables: dict[str, str], call: Call) -> None:
+    """One line as a shell would, but ``ablation`` in this process: starting it anew takes seconds."""
+    words = words_of(line)
+    if not words:
+        assert line.split()[0] in HARMLESS, f"{fence.place}: say why this is not run: {line}"
+        subprocess.run(["bash", "-ec", line], check=True)
+        return
+    code, out, err = call(words)
+    assert code == 0, f"{fence.place}: {line}: {out}{err}"
+    _, piped, pipe = line.partition(" | ")
+    if piped:
+        out = subprocess.run(["bash", "-ec", pipe.rstrip(")")], input=out, text=True, check=True,
+                             capture_output=True).stdout
+    if assigned := re.match(r"(\w+)=\$\(", line):
+        variables[assigned[1]] = out.strip()
+    if " > " in line:
+        Path(line.rsplit(" > ", 1)[1]).write_text(out)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if to_run(page, "python")], ids=lambda page: page.name)
 def test_python_runs(page: Path, world: Path) -> None:
     """All blocks of a page one after the other, as its reader would."""
     namespace: dict[str, Any] = {"__name__": "__docs__"}
     with in_folder(world):
-        for fence in (fence for fence in fences(page) if fence.language == "python"):
+        for fence in to_run(page, "python"):
             text = fence.text
             for long, short in SMALL.items():
                 text = text.replace(long, short)
-            code = compile("\n" * fence.line + text, str(page), "exec")
-            if fence.not_run:
-                assert names_that_do_not_exist(fence.text) == []
-            else:
-                exec(code, namespace)
+            exec(compile("\n" * fence.line + text, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("fence", [fence for fence in all_fences("python") if fence.not_run], ids=place)
+def test_python_that_is_not_run_names_what_exists(fence: Fence) -> None:
+    assert names_that_do_not_exist(fence.text) == []
 
 
 def names_that_do_not_exist(code: str) -> list[str]:

@@ -35,8 +35,9 @@ def finish(planned: Plan, cache: Path) -> None:
 
 
 def make_world(folder: Path) -> None:
-    """``parts`` by the tutorial's own words, ``quickstart`` of made-up numbers with that study's encoder, a search, and
-    ``sewer``, another name of ``quickstart``."""
+    """``parts`` by the tutorial's own words, ``quickstart`` of made-up numbers with that study's encoder, a search.
+
+    ``sewer`` is as ``quickstart``."""
     tutorial = [fence for fence in fences(ROOT / "docs" / "tutorial.md")]
     with in_folder(folder):
         drawing = next(fence for fence in tutorial if fence.language == "python")
@@ -50,8 +51,8 @@ def make_world(folder: Path) -> None:
     searches.Bench.of(searches.spec("fair", num_samples=4), folder / "studies").run()
     trained = load_study("parts", store=folder / "studies")
     encoder = trained.store.trial_dir(trained.trials_dataframe()["key"][0])
+    write_study(folder / "studies" / "sewer", imbalance=(0.02, 0.15), epochs=4, num_test=20)
     many = StudyStore(write_study(folder / "studies" / "quickstart", imbalance=(0.05, 0.5), epochs=4, num_test=20))
-    (folder / "studies" / "sewer").symlink_to("quickstart")
     for key in many.planned_keys():
         for name in ("encoder.safetensors", "probe.safetensors"):
             if (encoder / name).exists():
