@@ -93,26 +93,13 @@ def validate(study: Annotated[str | None, typer.Argument(help="as for run")] = N
 
 @app.command(epilog="Example: ablation plan study.yaml 'grid.seed=[0,1,2]' --format csv")
 def plan(study: Study, overrides: Overrides = None, store: StoreOption = None, allow_tiny: Tiny = False,
-         format: FormatOption = Format.table) -> None:
-    """Show which trials a study has, with the images of each level; trains nothing."""
-    from ablation.errors import PlanError
-    from ablation.plan import Plan, plan as make_plan
-    from ablation.spec import StudySpec
+         format: FormatOption = Format.table,
+         estimate: Annotated[bool, typer.Option("--estimate", help="measure a few steps of each kind of trial here")] =
+         False) -> None:
+    """Show which trials a study has, with the images of each level, and what they will cost; trains nothing."""
+    from ablation.plan_command import show_plan
 
-    problem: PlanError | None = None
-    try:
-        planned = make_plan(StudySpec.load(study, overrides or ()), store=store, allow_tiny=allow_tiny or None)
-    except PlanError as error:
-        if not isinstance(error.plan, Plan):
-            raise
-        planned, problem = error.plan, error
-    emit(planned.to_frame(), format)
-    if format is Format.table:
-        print()
-        emit(planned.level_counts(), format)
-        print(f"\n{len(planned.trials)} trials, {len(planned.pending())} to run")
-    if problem:
-        raise problem
+    show_plan(study, overrides or [], store, allow_tiny, format, estimate)
 
 
 @app.command(epilog="Example: ablation run quickstart --store /tmp/studies")
@@ -146,11 +133,13 @@ def status(name: Annotated[str | None, typer.Argument(help="a study; default: al
            store: StoreOption = None, format: FormatOption = Format.table,
            watch: Annotated[bool, typer.Option("--watch", help="refresh until no driver runs")] = False) -> None:
     """How far a study is; reads the store only, so it works while a driver runs and after it died."""
-    from ablation.commands import study_status, watch_status
+    from ablation.commands import launch_line, study_status, watch_status
 
     if watch:
         watch_status(name, store)
     emit(study_status(name, store), format)
+    if name and (line := launch_line(name, store)):
+        note(line)
 
 
 @app.command(epilog="Example: ablation logs quickstart --follow")

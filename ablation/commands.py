@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note
 from ablation.errors import SpecError
+from ablation.launch import told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,8 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
         return fail(stop)
     frame = results.trials_dataframe()
     emit(_short(frame), Format.table)
+    if accuracy := told(planned.store):
+        note(f"{spec.name}: {accuracy}")
     print(f"\nreport: {planned.study_dir / 'report' / 'report.html'}")
     note(f"browse: ablation ui{f' --store {store}' if store else ''}")
     missed = [text for text, gate in zip(gates, wanted, strict=True) if not _met(results, *gate)]
@@ -122,6 +125,13 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
     if len(rows) > TABLE_ROWS:
         rows.sort(key=lambda row: row["state"] in QUIET)
     return pd.DataFrame(rows)
+
+
+def launch_line(name: str, store: str | None) -> str | None:
+    """What the last launch of a study was expected to take, and took."""
+    from ablation.store import Store
+
+    return told(Store(store).study(name))
 
 
 def watch_status(name: str | None, store: str | None) -> None:

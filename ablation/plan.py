@@ -11,7 +11,7 @@ import itertools
 import sys
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +31,11 @@ from trainers.config import (
 from trainers.recipes import resolve_train
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-    from trainers.data.index import Index
+    from trainers.data.imbalance import Subset
+    from trainers.data.index import AbstractDataset
 
 Cell = tuple[str, str, Imbalance, int]
 
@@ -48,6 +50,11 @@ class Plan:
     problems: tuple[str, ...]
     """Empty, unless the plan comes out of a ``PlanError``."""
     store: StudyStore
+    dataset: AbstractDataset = field(repr=False, compare=False)
+    needed: np.ndarray = field(repr=False, compare=False)
+    """Positions in the data set's index of all pictures that any trial looks at, ascending."""
+    embedded: dict[str, int] = field(repr=False, compare=False)
+    """By digest of a subset: pictures that one evaluation looks at."""
 
     @property
     def study_dir(self) -> Path:
@@ -60,6 +67,23 @@ class Plan:
         """Planned and not FINISHED, in plan order: failed, stopped and interrupted trials are among them."""
         states = self.states()
         return [trial for trial in self.trials if states[trial.key] is not TrialState.FINISHED]
+
+    def num_embedded(self, trial: Trial) -> int:
+        """Pictures and augmented views that one evaluation of a trial puts through its encoder."""
+        settings = trial.config.evaluation
+        views = min(settings.view_images, settings.max_images) * settings.views_per_image
+        return views + (self.embedded.get(trial.subset.digest, 0) if trial.subset else 0)
+
+    def estimate(self, measure: bool = True) -> pd.DataFrame:
+        """What each trial that is not FINISHED will cost on this machine: seconds, memory, disk, GPU-hours, how sure.
+
+        ``measure`` runs a few steps of each kind of trial that neither an earlier measurement nor finished trials in
+        the store know; else such trials have NaN. The study as a whole: ``frame.attrs["study"]``. See
+        ``ablation.estimate``. Raises ``PlanError`` where this machine can never hold a trial.
+        """
+        from ablation.estimate import estimate
+
+        return estimate(self, measure=measure).to_frame()
 
     def to_frame(self) -> pd.DataFrame:
         """One row per trial: key, state, method, backbone, imbalance, seed, num_defects, num_normals."""
@@ -107,7 +131,8 @@ def plan(spec: StudySpec, store: Store | str | Path | None = None, allow_tiny: b
     cells = itertools.product(spec.grid.method, spec.grid.backbone, spec.grid.imbalance, spec.grid.seed)
     trials = tuple(planner.trial(cell) for cell in cells)
     result = Plan(spec=spec, trials=trials, data_digest=planner.index.digest, problems=tuple(planner.problems),
-                  store=study_store)
+                  store=study_store, dataset=planner.dataset, needed=planner.needed.nonzero()[0],
+                  embedded=planner.embedded)
     if result.problems:
         raise PlanError(result.problems, plan=result)
     return result
@@ -117,15 +142,35 @@ class _Planner:
     """Resolves cells, remembering what many of them share: sections, subsets, checks."""
 
     def __init__(self, spec: StudySpec, allow_tiny: bool) -> None:
+        import numpy as np
+
         self.spec, self.allow_tiny = spec, allow_tiny
         self.problems: dict[str, None] = {}  # an ordered set: one problem of many trials is told once
         self.data = _absolute(spec.data)
-        self.index = _open_index(self.data)
+        self.dataset = _open(self.data)
+        self.index = self.dataset.index
+        self.in_sets = np.zeros(len(self.index), dtype=bool)  # pictures that every evaluation looks at
+        self.problems |= dict.fromkeys(self._look_at_evaluation())
+        self.needed = self.in_sets.copy()
+        self.embedded: dict[str, int] = {}
         self.total = self._largest_total()
         self._sections: dict[tuple[int, ...], dict[str, Any]] = {}
         self._subsets: dict[Any, SubsetCounts | None] = {}
         self._checked: set[str] = set()
         self.problems |= dict.fromkeys(_worker_problems(spec))
+
+    def _look_at_evaluation(self) -> Iterator[str]:
+        """Overrides cannot change which pictures are evaluated on."""
+        from trainers.data.imbalance import select_evaluation_sets
+        from trainers.data.index import DataError as BadData
+
+        try:
+            sets = select_evaluation_sets(self.index, self.spec.evaluation)
+        except BadData as error:
+            yield f"evaluation: {error}"
+        else:
+            for positions in vars(sets).values():
+                self.in_sets[positions] = True
 
     def trial(self, cell: Cell) -> Trial:
         method, backbone, level, seed = cell
@@ -191,10 +236,16 @@ class _Planner:
                 found = select_subset(self.index, level, seed, config, self.allow_tiny)
                 self._subsets[name] = SubsetCounts(num_defects=found.num_defects, num_normals=found.num_normals,
                                                    counts=found.counts, digest=found.digest)
+                self._count(found)
             except (BadData, ConfigError) as error:
                 self.problems[str(error)] = None
                 self._subsets[name] = None
         return self._subsets[name]
+
+    def _count(self, subset: Subset) -> None:
+        self.needed[subset.positions] = True
+        trained_only = int((~self.in_sets[subset.positions]).sum())
+        self.embedded[subset.digest] = int(self.in_sets.sum()) + trained_only
 
     def _check(self, config: TrainConfig, subset: SubsetCounts | None) -> Iterator[str]:
         """Problems of one trial, leaving out what an equal configuration already told."""
@@ -210,10 +261,6 @@ class _Planner:
             if name + shared not in self._checked:
                 self._checked.add(name + shared)
                 yield from check(config)
-        evaluation = canonical(dataclasses.replace(config.evaluation, every=None))
-        if evaluation not in self._checked:
-            self._checked.add(evaluation)
-            yield from _evaluation_problems(self.index, config)
 
 
 def _absolute(data: DataConfig) -> DataConfig:
@@ -222,12 +269,12 @@ def _absolute(data: DataConfig) -> DataConfig:
     return dataclasses.replace(data, root=str(Path(data.root).expanduser().resolve()))
 
 
-def _open_index(data: DataConfig) -> Index:
+def _open(data: DataConfig) -> AbstractDataset:
     from trainers.data import open_dataset
     from trainers.data.index import DataError as BadData
 
     try:
-        return open_dataset(data).index
+        return open_dataset(data)
     except BadData as error:
         raise DataError(f"data: {error}") from error
     except ConfigError as error:
@@ -254,16 +301,6 @@ def _option_problems(config: TrainConfig) -> Iterator[str]:
             decode(METHODS[config.method].Config, config.train.options, "train.options")
         except ConfigError as error:
             yield f"{error} (method {config.method}; options of one method belong into overrides)"
-
-
-def _evaluation_problems(index: Index, config: TrainConfig) -> Iterator[str]:
-    from trainers.data.imbalance import select_evaluation_sets
-    from trainers.data.index import DataError as BadData
-
-    try:
-        select_evaluation_sets(index, config.evaluation)
-    except BadData as error:
-        yield f"evaluation: {error}"
 
 
 class _CallableModule(types.ModuleType):
