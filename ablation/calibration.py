@@ -189,9 +189,9 @@ def measure(plan: Plan, store: Store, say: Callable[[str], None]) -> list[str]:
     calibration, pending = Calibration(store), plan.pending()
     if not pending:
         return []
+    given = seat(plan, pending)
     if plan.data_digest not in calibration.content["pictures"]:
         calibration.add_pictures(plan.data_digest, picture_seconds(plan))
-    given = seat(plan, pending)
     missing: dict[str, Trial] = {}
     for trial in pending:
         entries = calibration.entries(trial, "measured")

@@ -8,6 +8,7 @@ not met, 6 Ray or MLflow unreachable, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -47,13 +48,17 @@ def init(file: Annotated[Path, typer.Argument(help="study file to write")] = Pat
     from ablation.errors import SpecError
     from ablation.template_study import study_text
 
+    if file.suffix not in (".yaml", ".yml"):
+        raise SpecError(f"{file}: a study file ends in .yaml")
     try:
         with file.open("x") as handle:
             handle.write(study_text(str(file), file.stem, data))
     except FileExistsError:
         raise SpecError(f"{file}: exists already; give another name: ablation init other.yaml") from None
     except OSError as error:
-        raise SpecError(f"{file}: cannot be written ({error.strerror})") from None
+        raise SpecError(f"{file}: cannot be written ({error.strerror}); name a file in a folder that exists") from None
+    if data is not None and not Path(data).expanduser().exists():
+        note(f"{data}: is not there yet; data.root in {file} says where the pictures are")
     note(f"{file}: written; next: ablation plan {file}, then ablation run {file}")
 
 
@@ -289,19 +294,27 @@ def metrics(format: FormatOption = Format.table) -> None:
     emit(metric_rows(), format)
 
 
-def main() -> None:
-    """Entry point: every error becomes one line per problem and its exit code."""
-    from ablation.analyze_commands import app as analyze_app, in_order
+@cache
+def _whole_app() -> typer.Typer:
+    from ablation.analyze_commands import app as analyze_app
     from ablation.data_commands import app as data_app
     from ablation.method_commands import app as methods_app
 
     app.add_typer(data_app, name="data")
     app.add_typer(analyze_app, name="analyze")
     app.add_typer(methods_app, name="methods")
+    return app
+
+
+def main() -> None:
+    """Entry point: every error becomes one line per problem and its exit code."""
+    from ablation.analyze_commands import in_order
+
     try:
-        app(in_order(sys.argv[1:]), standalone_mode=True)
+        code = _whole_app()(in_order(sys.argv[1:]), prog_name="ablation", standalone_mode=False)
     except (KeyboardInterrupt, Exception) as error:
-        sys.exit(fail(error))
+        code = fail(error)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

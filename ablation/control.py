@@ -84,12 +84,12 @@ def retry_trials(study: StudyStore, keys: Sequence[str]) -> list[str]:
     Raises ``StudyLocked`` while a driver runs: it may be about to write what would be reset.
     """
     wanted = matching_keys(study, keys)
+    if not any(study.read_state(key).state in RETRIED for key in wanted):
+        raise NothingMatched(f"study '{study.name}': none of these trials has failed or was stopped")
     with study.lock():
         chosen = [key for key in wanted if study.read_state(key).state in RETRIED]
         for key in chosen:
             study.reset(key)
-    if not chosen:
-        raise NothingMatched(f"study '{study.name}': none of these trials has failed or was stopped")
     return chosen
 
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation import launch, low_memory
-from ablation.access import refusal, require_answer, require_token
-from ablation.errors import ServiceUnavailable, SpecError, StoreError
+from ablation.access import cluster_address, refusal, require_answer, require_token
+from ablation.calibration import seat
+from ablation.errors import ServiceUnavailable, StoreError
 from ablation.events import Event, OnEvent
 from ablation.ledger import ASKED, STOPPED
 from ablation.pictures import prepare_pictures
@@ -57,6 +58,10 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     tell = on_event or (lambda event: None)
     study = StudyStore(plan.study_dir)
     store = Store(study.path.parent)
+    todo = plan.pending()
+    if todo and cluster_address(address) is None:  # what cannot be is told before anything is written
+        seat(plan, todo)
+    copy = Mirror(store, study, tracking_uri)
     with study.lock(), on_signal(interrupt):
         study.clear_stop()
         plan.save()
@@ -66,7 +71,7 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
         begun = time.time()
         if todo:
             launch.begin(plan, address, max_concurrent, tell)
-            mirror = BackgroundMirror(Mirror(store, study, tracking_uri), lambda text: tell(Event("warning", text)))
+            mirror = BackgroundMirror(copy, lambda text: tell(Event("warning", text)))
             try:
                 _train(plan, todo, study, address, max_concurrent, mirror, tell)
             finally:
@@ -115,8 +120,8 @@ def _train(plan: Plan, todo: list[Trial], study: StudyStore, address: str | None
 @contextmanager
 def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
     """Raises ``ServiceUnavailable`` when ``address`` (or ``RAY_ADDRESS``) names a cluster that does not answer."""
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    local = address in (None, "local")
+    address = cluster_address(address)
+    local = address is None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if local:
@@ -130,10 +135,6 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
         options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
                    "object_store_memory": OBJECT_STORE_BYTES}
     else:
-        if str(address).startswith("http"):
-            raise SpecError(f"--address {address}: this is the dashboard, which takes a study with --detach; without "
-                            "it name the cluster itself, e.g. HOST:6379")
-        require_answer(str(address))
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # a refused token would be told every second
     tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
     attempts = START_ATTEMPTS if local else 1

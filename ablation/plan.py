@@ -167,7 +167,8 @@ class _Planner:
         try:
             sets = select_evaluation_sets(self.index, self.spec.evaluation)
         except BadData as error:
-            yield f"evaluation: {error}"
+            text = str(error)
+            yield text if text.startswith("evaluation.") else f"evaluation: {text}"
         else:
             for positions in vars(sets).values():
                 self.in_sets[positions] = True

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ablation.console import Format, emit, note
-from ablation.errors import PlanError
+from ablation.errors import DataError, PlanError, SpecError
 
 if TYPE_CHECKING:
     from ablation.estimate import Estimate
     from ablation.plan import Plan
+    from ablation.study_file import Document, Loc
 
 
 def show_plan(study: str, overrides: list[str], store: str | None, allow_tiny: bool, format: Format,
               measure: bool) -> None:
     """Prints as far as the plan could be resolved, then raises its ``PlanError``. ``measure``: a few steps of each kind
     of trial; without it the cost is told where the store already knows it."""
-    from ablation.plan import Plan, plan as make_plan
-    from ablation.spec import StudySpec
+    from ablation.plan import Plan
 
     problem: PlanError | None = None
     try:
-        planned = make_plan(StudySpec.load(study, overrides), store=store, allow_tiny=allow_tiny or None)
+        planned = load_plan(study, overrides, store, allow_tiny)
     except PlanError as error:
         if not isinstance(error.plan, Plan):
             raise
@@ -46,6 +47,35 @@ def show_plan(study: str, overrides: list[str], store: str | None, allow_tiny: b
         raise problem
     if not lines and planned.pending():
         note(f"how long will it take here: ablation plan {study} --estimate")
+
+
+def load_plan(source: str, overrides: list[str], store: str | None, allow_tiny: bool) -> Plan:
+    """The plan of a study that is named as on the command line; what is wrong with it is told with its place."""
+    from ablation.plan import plan as make_plan
+    from ablation.sources import read_source
+    from ablation.spec import StudySpec
+    from ablation.study_file import apply_overrides
+
+    spec = StudySpec.load(source, overrides)
+    try:
+        return make_plan(spec, store=store, allow_tiny=allow_tiny or None)
+    except (SpecError, PlanError, DataError) as error:
+        document = apply_overrides(read_source(source), overrides)
+        problems = [_located(problem, document) for problem in str(error).splitlines()]
+        if isinstance(error, PlanError):
+            raise PlanError(problems, error.plan) from error
+        raise SpecError(problems) from error
+
+
+def _located(problem: str, document: Document) -> str:
+    """``problem`` behind the place of the field that it begins with: ``study.yaml:6: data.root: …``."""
+    found = re.match(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*)( [^ :]+)?:", problem)
+    if found is None:
+        return f"{document.origin}: {problem}"
+    field = "grid.imbalance" if found[1] == "imbalance" and found[2] else found[1]
+    loc: Loc = tuple(field.split("."))
+    known = any(loc[:length] in document.places for length in range(1, len(loc) + 1))
+    return f"{document.place(loc) if known else document.origin}: {problem}"
 
 
 def _cost(planned: Plan, measure: bool) -> Estimate | None:

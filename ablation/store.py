@@ -289,6 +289,9 @@ class Store:
         if "://" in text and not text.startswith("file://"):
             raise StoreError(f"store {text}: object stores are not supported yet; use a local or NFS folder")
         self.root = Path(text.removeprefix("file://")).expanduser().absolute()
+        place = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not place.is_dir():
+            raise StoreError(f"store {self.root}: {place} is a file; name a folder with --store or ABLATION_STORE")
 
     @classmethod
     def open(cls, store: str | Path | Store | None) -> Store:

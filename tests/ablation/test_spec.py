@@ -199,10 +199,13 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("name: a\ngrid: [1\n", "study.yaml:3: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "name: a\ngrid: [1\n",
+            "study.yaml:3: not valid YAML: expected ',' or ']', but got '<stream end>'; a bracket or quote is not closed",
+        ),
         ("name: a\ntrain: {epochs: 1}\ntrain: {epochs: 2}\n", "study.yaml:3: train: written twice (first on line 2)"),
-        ("- a\n", "study.yaml:1: a study file is a mapping of fields such as name, data, grid"),
-        ("", "study.yaml:1: a study file is a mapping of fields such as name, data, grid"),
+        ("- a\n", "study.yaml:1: a study file is a mapping, with lines such as 'name: parts', 'grid:'"),
+        ("", "study.yaml: is empty; 'ablation init other.yaml' writes a study file to start from"),
         ("name: !python a\n", "study.yaml:1: not valid YAML: could not determine a constructor for the tag '!python'"),
     ],
 )
