@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import http.client
+import json
 import os
 import secrets
 import shutil
 import socket
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from ablation.errors import ServiceUnavailable, SpecError
@@ -72,3 +76,20 @@ def require_token() -> None:
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32))
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+
+
+def dashboard_version(address: str) -> str | None:
+    """Version of the Ray behind a dashboard, ``http://HOST:8265``; None where it asks for a token first.
+
+    Raises ``ServiceUnavailable`` when nobody or something else answers there.
+    """
+    require_answer(address)
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/api/version", timeout=CONNECT_SECONDS) as reply:
+            return str(json.loads(reply.read(10_000))["ray_version"])
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return None
+        raise ServiceUnavailable(f"{address} answers {error.code} {error.reason}: it is no Ray dashboard") from error
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
+        raise ServiceUnavailable(f"{address} answers, but is no Ray dashboard ({type(error).__name__})") from error

@@ -37,7 +37,7 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
     note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}")
     epochs = {trial.key: trial.config.train.epochs for trial in planned.trials}
     try:
-        with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True)) as panel:
+        with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True, emoji=False)) as panel:
             results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
                                max_concurrent=max_concurrent)
     except KeyboardInterrupt as stop:
@@ -149,7 +149,7 @@ def watch_status(name: str | None, store: str | None) -> None:
         studies = [load_study(name, store=store).store] if name else list(map(opened.study, opened.studies()))
         return any(study.lock_holder() is not None for study in studies)
 
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
         while driven():
             if console.is_terminal:

@@ -79,9 +79,9 @@ def _table(frame: pd.DataFrame) -> None:
     """Not cut to the terminal's width when piped, so that keys can be copied whole."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=10_000)
+        console = Console(highlight=False, markup=False, emoji=False, width=10_000)
     console.print(rendered(frame.head(TABLE_ROWS)))
     if len(frame) > TABLE_ROWS:
         note(f"… and {len(frame) - TABLE_ROWS} more rows: --format csv shows all")
