@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note
 from ablation.errors import SpecError
-from ablation.launch import told
+from ablation.forecast import told
 from trainers.config import suggest
 
 if TYPE_CHECKING:

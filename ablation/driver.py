@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablation import launch, low_memory
+from ablation import forecast, low_memory
 from ablation.access import cluster_address, refusal, require_answer, require_token
 from ablation.calibration import seat
 from ablation.errors import ServiceUnavailable, StoreError
@@ -70,14 +70,14 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
             _make_pending(study, trial.key)
         begun = time.time()
         if todo:
-            launch.begin(plan, address, max_concurrent, tell)
+            forecast.begin(plan, address, max_concurrent, tell)
             mirror = BackgroundMirror(copy, lambda text: tell(Event("warning", text)))
             try:
                 _train(plan, todo, study, address, max_concurrent, mirror, tell)
             finally:
                 with on_signal(finish_first):
                     _settle(study, [trial.key for trial in todo], begun)
-                    launch.end(plan, max_concurrent, tell)
+                    forecast.end(plan, max_concurrent, tell)
                     report = _report(study, store, tell)
                     mirror.finish(report)
         elif not (study.path / "report" / "report.html").exists():

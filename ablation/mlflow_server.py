@@ -85,6 +85,16 @@ def server_version(uri: str, timeout: float = 5.0) -> str | None:
                                  "start it, or check --tracking-uri") from error
 
 
+def require_server(uri: str) -> None:
+    """Raises ``ServiceUnavailable`` at once where nobody answers at an http address; MLflow would try for long."""
+    if uri.startswith("http"):
+        try:
+            server_version(uri)
+        except ServiceUnavailable as error:
+            if not isinstance(error.__cause__, urllib.error.HTTPError):
+                raise
+
+
 def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) -> int:
     """Run ``mlflow server`` on loopback until it ends, Ctrl-C or SIGTERM; prints the address once it answers."""
     uri = tracking_address(store, uri)

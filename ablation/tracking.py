@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation.errors import ServiceUnavailable
-from ablation.mlflow_server import DEFAULTS, first_opening, redact, server_version, tracking_address
+from ablation.mlflow_server import DEFAULTS, first_opening, redact, require_server, tracking_address
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
 from trainers.evaluation.catalogue import IN_STORE_ONLY
@@ -74,6 +74,7 @@ class Mirror:
     def _connect(self) -> None:
         if self._client is not None:
             return
+        require_server(self.uri)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with first_opening(self.uri):
             client = self._open()
@@ -206,8 +207,6 @@ class Mirror:
             raise
         except Exception as error:  # mlflow, requests and sqlalchemy each raise their own kinds
             self._client = None
-            if self.uri.startswith("http"):
-                server_version(self.uri)  # raises a plainer line where nobody answers
             line = (str(error) or type(error).__name__).splitlines()[0][:200]
             line += "; install that package beside ablation" if isinstance(error, ModuleNotFoundError) else ""
             raise ServiceUnavailable(f"MLflow at {redact(self.uri)} cannot be used: {redact(line)}") from error

@@ -11,7 +11,7 @@ from ablation.analysis.bundle import Bundle
 from ablation.analysis.document import Block, Bullets, Code, Details, Heading, Row, Section, Table, Text, code
 from ablation.analysis.sections.view import StudyView
 from ablation.analysis.style import level_label, level_order
-from ablation.launch import told
+from ablation.forecast import told
 from trainers.evaluation.catalogue import METRICS
 
 HOW = (
