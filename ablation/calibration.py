@@ -156,10 +156,10 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def finished_entries(plan: Plan, seat: Seat) -> list[tuple[Trial, str, dict[str, Any]]]:
-    """What the finished trials of a plan took, those that ran on this host from start to end."""
+def finished_entries(plan: Plan, trials: list[Trial], seat: Seat) -> list[tuple[Trial, str, dict[str, Any]]]:
+    """What finished trials of a plan took, those that ran on this host from start to end."""
     found = []
-    for trial in plan.trials:
+    for trial in trials:
         status, result = plan.store.read_outcome(trial.key)
         metrics, steps = result.get("metrics", {}), result.get("steps")
         here = result.get("provenance", {}).get("host") == socket.gethostname()

@@ -209,36 +209,6 @@ def compare(name: Name, metric: Metric = "probe/auroc", store: StoreOption = Non
     emit(load_study(name, store=store).compare(metric, by), format)
 
 
-@app.command(epilog="Example: ablation export quickstart simclr-resnet18-p0.5-s0-3f9a1c2e --out model")
-def export(name: Name, key: Annotated[str, typer.Argument(help="a finished trial")],
-           out: Annotated[Path, typer.Option(help="folder to write")], store: StoreOption = None) -> None:
-    """Write a trial's encoder as a timm checkpoint with a model card, and print its folder."""
-    from ablation.encoders import export_encoder
-    from ablation.results import load_study
-
-    print(export_encoder(load_study(name, store=store), key, out))
-
-
-@app.command(epilog="Example: ablation score quickstart KEY photos/ --reference good/ --out scores.parquet")
-def score(name: Name, key: Annotated[str, typer.Argument(help="a finished trial")],
-          images: Annotated[list[Path], typer.Argument(help="image files or folders")],
-          reference: Annotated[list[Path] | None, typer.Option(help="mostly normal; default: the others")] = None,
-          out: Annotated[Path | None, typer.Option(help="a .parquet or .csv file instead of printing")] = None,
-          store: StoreOption = None, format: FormatOption = Format.table) -> None:
-    """How unusual image files are under a trial's encoder, without labels; higher = more unusual."""
-    from ablation.encoders import score_files, write_scores
-    from ablation.results import load_study
-
-    if out is not None and (out.suffix not in (".parquet", ".csv") or not out.parent.is_dir()):
-        raise typer.BadParameter(f"--out {out}: a .parquet or .csv file in a folder that exists")
-    frame = score_files(load_study(name, store=store), key, images, reference or [], note)
-    if out is None:
-        emit(frame, format)
-        return
-    write_scores(frame, out)
-    print(out)
-
-
 @app.command(epilog="Example: ablation report quickstart --out /tmp/report")
 def report(name: Name, store: StoreOption = None,
            out: Annotated[Path | None, typer.Option(help="folder [STORE/<study>/report]")] = None) -> None:
@@ -299,10 +269,12 @@ def _whole_app() -> typer.Typer:
     from ablation.analyze_commands import app as analyze_app
     from ablation.data_commands import app as data_app
     from ablation.method_commands import app as methods_app
+    from ablation.model_commands import app as model_app
 
     app.add_typer(data_app, name="data")
     app.add_typer(analyze_app, name="analyze")
     app.add_typer(methods_app, name="methods")
+    app.add_typer(model_app)  # export and score
     return app
 
 

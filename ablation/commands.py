@@ -14,6 +14,7 @@ from trainers.config import suggest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ablation.plan import Plan
     from ablation.results import StudyResults
 
 CELL = ("key", "state", "method", "backbone", "imbalance", "seed")
@@ -34,15 +35,18 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
     planned = load_plan(source, overrides, store, allow_tiny)
     spec = planned.spec
     todo = planned.pending()
-    note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}")
     epochs = {trial.key: trial.config.train.epochs for trial in planned.trials}
+    most = None if planned.search is None else planned.search.most_trials
+    note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}" if most is None else
+         f"{spec.name}: {search_size(planned)}, in {planned.study_dir}")
     try:
-        with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True, emoji=False)) as panel:
+        console = Console(stderr=True, emoji=False)
+        with Panel(spec.name, epochs, len(planned.trials) - len(todo), console, most) as panel:
             results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
                                max_concurrent=max_concurrent)
     except KeyboardInterrupt as stop:
         return fail(stop)
-    frame = results.trials_dataframe()
+    frame = results.reported_trials()
     emit(_short(frame), Format.table)
     if accuracy := told(planned.store):
         note(f"{spec.name}: {accuracy}")
@@ -58,7 +62,21 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
         note(f"{row.state}: {row.key}: {row.reason}")
     if (missing["state"] == "FAILED").any():
         return 3
-    return 130 if len(missing) else 0  # stopped by a person: the same command continues
+    unfinished = planned.search is not None and not planned.search.complete
+    return 130 if len(missing) or unfinished else 0  # stopped by a person: the same command continues
+
+
+def search_size(planned: Plan) -> str:
+    """What a search will train at most, in words."""
+    search = planned.search
+    assert search is not None
+    settings = search.settings
+    budgets = ((settings.num_samples, "candidates"), (settings.max_epochs, "epochs"),
+               (settings.gpu_seconds, "s of training"))
+    limits = [f"{budget:g} {unit}" for budget, unit in budgets if budget]
+    done = sum(search.ended(one) for one in search.searches)
+    return (f"{len(search.searches)} searches of at most {' or '.join(limits)} on {len(settings.seeds)} seed(s), "
+            f"{done} of them done, then recipe and winners on {len(search.fresh_seeds)} fresh seed(s)")
 
 
 def detach_study(source: str, overrides: list[str], *, store: str | None, tracking_uri: str | None,
@@ -124,7 +142,7 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
                      "attempt": status.attempt, "host": status.host, "heartbeat": beat, "flags": list(status.flags),
                      "reason": status.reason, "message": status.message})
     if len(rows) > TABLE_ROWS:
-        rows.sort(key=lambda row: row["state"] in QUIET)
+        rows.sort(key=lambda row: row["state"] in QUIET or row["reason"] == "pruned")
     return pd.DataFrame(rows)
 
 
@@ -187,8 +205,9 @@ def _matching(frame: pd.DataFrame, where: str) -> pd.DataFrame:
 
 def _short(frame: pd.DataFrame) -> pd.DataFrame:
     """The cell and the main scores; a column in which no trial has anything is left out."""
+    head = [*CELL, "role"] if "role" in frame and frame["role"].nunique() > 1 else list(CELL)
     columns = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
-    return frame[[*CELL, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
+    return frame[[*head, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
 
 
 def _driver(study: Any) -> str:

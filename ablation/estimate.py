@@ -9,6 +9,7 @@ many places as the machine has.
 from __future__ import annotations
 
 import heapq
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -79,7 +80,8 @@ class Estimate:
     seconds: Range
     pictures_mb: float
     """Decoded pictures that the cache lacks."""
-    pictures_seconds: float
+    searched: bool = False
+    """A search draws more trials than are known: ``seconds`` is for all that it may draw, the sums are not."""
 
     @property
     def memory_mb(self) -> float:
@@ -150,7 +152,8 @@ class Estimate:
             return [*self.problems]
         one = self.seat.at_once == 1
         gpus = f", {self.gpu_hours:.2g} GPU-hours" if self.gpu_hours else ""
-        found = [f"estimate: {self.seconds} on this machine, {self.seat.at_once} trial{'' if one else 's'} at once"
+        most = "at most " if self.searched else ""
+        found = [f"estimate: {most}{self.seconds} here, {self.seat.at_once} trial{'' if one else 's'} at once"
                  f"{gpus}; memory {size(self.memory_mb)}, disk {size(self.disk_mb)} in the store"
                  + (f" and {size(self.pictures_mb)} of decoded pictures" if self.pictures_mb >= 1 else "")
                  + f"; by {self.basis}"]
@@ -180,8 +183,7 @@ def estimate(plan: Plan, *, measure: bool = False, max_concurrent: int | None = 
     pending, calibration = plan.pending(), Calibration(store)
     if not pending:
         nothing = Seat(1, 0.0, 1, 1)
-        return Estimate(known=(), unknown=(), problems=(), seat=nothing, seconds=Range(0, 0, 0), pictures_mb=0.0,
-                        pictures_seconds=0.0)
+        return Estimate(known=(), unknown=(), problems=(), seat=nothing, seconds=Range(0, 0, 0), pictures_mb=0.0)
     given = seat(plan, pending, max_concurrent)
     costs: dict[str, Cost | None] = {}
     known, unknown = [], []
@@ -198,9 +200,22 @@ def estimate(plan: Plan, *, measure: bool = False, max_concurrent: int | None = 
         known.append(_trial_estimate(plan, trial, cost, given, first=cell not in cells))
         cells.add(cell)
     pictures_mb, pictures_seconds = _pictures(plan, pending, calibration) if known else (0.0, 0.0)
-    seconds = _study_seconds(known, given, calibration, pictures_seconds) if known else Range(0, 0, 0)
+    seconds = Range(0, 0, 0)
+    if known:
+        seconds = _study_seconds(_with_candidates(plan, known), given, calibration, pictures_seconds)
+    if plan.search is not None and known and not plan.search.settings.num_samples:
+        problems.append("search.num_samples is null: what the search draws from now on is not in it")
     return Estimate(known=tuple(known), unknown=tuple(unknown), problems=tuple(problems), seat=given, seconds=seconds,
-                    pictures_mb=pictures_mb, pictures_seconds=pictures_seconds)
+                    pictures_mb=pictures_mb, searched=plan.search is not None)
+
+
+def _with_candidates(plan: Plan, known: Sequence[TrialEstimate]) -> list[TrialEstimate]:
+    """Those of a search that nobody has drawn yet, taken to cost what is known: at most, since it ends poor ones."""
+    if plan.search is None:
+        return list(known)
+    drawn = {trial.key for trial in plan.search.trials()}
+    more = max(0, plan.search.most_trials - len(drawn))
+    return [*known, *itertools.islice(itertools.cycle(known), more)]
 
 
 def _cost(calibration: Calibration, trial: Trial, given: Seat) -> Cost | None:

@@ -47,7 +47,7 @@ def begin(plan: Plan, address: str | None, max_concurrent: int | None, tell: OnE
         from ablation.estimate import estimate
 
         found = estimate(plan, max_concurrent=max_concurrent)
-        whole = bool(found.known) and not found.unknown
+        whole = bool(found.known) and not found.unknown and not found.searched
         trials = len(found.known) + len(found.unknown)
         _write(plan.store, Launch(time.time(), trials, found.seconds if whole else None, found.basis if whole else "",
                                   decoded=found.pictures_mb == 0 and bool(found.known)))
@@ -68,15 +68,16 @@ def end(plan: Plan, max_concurrent: int | None, tell: OnEvent) -> None:
 def _end(plan: Plan, launch: Launch, max_concurrent: int | None) -> None:
     from ablation.calibration import Calibration, finished_entries, seat
 
-    states = {trial.key: plan.store.read_state(trial.key) for trial in plan.trials}
+    trials = plan.trials if plan.search is None else plan.search.trials()
+    states = {trial.key: plan.store.read_state(trial.key) for trial in trials}
     begun = {key: state for key, state in states.items() if (state.started or 0.0) >= launch.began}
     finished = {key for key, state in begun.items() if state.state is TrialState.FINISHED}
     _write(plan.store, dataclasses.replace(launch, ended=time.time(), finished=len(finished)))
     if not finished:
         return
-    given = seat(plan, [trial for trial in plan.trials if trial.key in begun], max_concurrent)
+    given = seat(plan, [trial for trial in trials if trial.key in begun], max_concurrent)
     calibration = Calibration(Store(plan.store.path.parent))
-    calibration.add("finished", [entry for entry in finished_entries(plan, given) if entry[1] in finished])
+    calibration.add("finished", finished_entries(plan, [trial for trial in trials if trial.key in finished], given))
     if launch.decoded:
         calibration.add_launch(min(state.started or 0.0 for state in begun.values()) - launch.began)
 

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from trainers.config import (
     DataConfig,
     Imbalance,
     ImbalanceConfig,
+    OptimConfig,
     TrainConfig,
     decode,
     problems,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from ablation.search_plan import SearchPlan
     from trainers.data.imbalance import Subset
     from trainers.data.index import AbstractDataset
 
@@ -55,6 +57,8 @@ class Plan:
     """Positions in the data set's index of all pictures that any trial looks at, ascending."""
     embedded: dict[str, int] = field(repr=False, compare=False)
     """By digest of a subset: pictures that one evaluation looks at."""
+    search: SearchPlan | None = None
+    """Of a study with ``search``; then ``trials`` are those that were known when it was planned."""
 
     @property
     def study_dir(self) -> Path:
@@ -64,7 +68,12 @@ class Plan:
         return {trial.key: self.store.read_state(trial.key).state for trial in self.trials}
 
     def pending(self) -> list[Trial]:
-        """Planned and not FINISHED, in plan order: failed, stopped and interrupted trials are among them."""
+        """Planned and not FINISHED, in plan order: failed, stopped and interrupted trials are among them.
+
+        Of a search only what is known so far, and nothing that it has ended early.
+        """
+        if self.search is not None:
+            return self.search.pending()
         states = self.states()
         return [trial for trial in self.trials if states[trial.key] is not TrialState.FINISHED]
 
@@ -116,8 +125,15 @@ class Plan:
         for trial in self.trials:
             self.store.write_trial(trial.key, trial.record())
         self.store.write_study(self.spec.to_yaml())
-        self.store.write_plan({"study": self.spec.name, "data_digest": self.data_digest,
-                               "trials": [trial.row() for trial in self.trials]})
+        self.write_rows()
+
+    def write_rows(self) -> None:
+        """``plan.json`` alone: what a search does whenever it has grown."""
+        head = {"study": self.spec.name, "data_digest": self.data_digest}
+        if self.search is not None:
+            self.store.write_plan(head | {"trials": self.search.rows(), "search": self.search.record()})
+        else:
+            self.store.write_plan(head | {"trials": [trial.row() for trial in self.trials]})
 
 
 def plan(spec: StudySpec, store: Store | str | Path | None = None, allow_tiny: bool | None = None) -> Plan:
@@ -127,18 +143,25 @@ def plan(spec: StudySpec, store: Store | str | Path | None = None, allow_tiny: b
     ``allow_tiny`` replaces the study's own setting.
     """
     study_store = Store.open(store).study(spec.name)
-    planner = _Planner(spec, spec.allow_tiny if allow_tiny is None else allow_tiny)
-    cells = itertools.product(spec.grid.method, spec.grid.backbone, spec.grid.imbalance, spec.grid.seed)
-    trials = tuple(planner.trial(cell) for cell in cells)
+    planner = Planner(spec, spec.allow_tiny if allow_tiny is None else allow_tiny)
+    search = None
+    if spec.search is not None:
+        from ablation.search_plan import SearchPlan
+
+        search = SearchPlan(spec, planner, study_store)
+        trials = search.trials()
+    else:
+        cells = itertools.product(spec.grid.method, spec.grid.backbone, spec.grid.imbalance, spec.grid.seed)
+        trials = tuple(planner.trial(cell) for cell in cells)
     result = Plan(spec=spec, trials=trials, data_digest=planner.index.digest, problems=tuple(planner.problems),
                   store=study_store, dataset=planner.dataset, needed=planner.needed.nonzero()[0],
-                  embedded=planner.embedded)
+                  embedded=planner.embedded, search=search)
     if result.problems:
         raise PlanError(result.problems, plan=result)
     return result
 
 
-class _Planner:
+class Planner:
     """Resolves cells, remembering what many of them share: sections, subsets, checks."""
 
     def __init__(self, spec: StudySpec, allow_tiny: bool) -> None:
@@ -173,9 +196,10 @@ class _Planner:
             for positions in vars(sets).values():
                 self.in_sets[positions] = True
 
-    def trial(self, cell: Cell) -> Trial:
+    def trial(self, cell: Cell, settings: Mapping[str, Any] | None = None) -> Trial:
+        """``settings`` of a search (field -> value) come after the study's overrides."""
         method, backbone, level, seed = cell
-        sections = self._resolve(cell)
+        sections = self._resolve(cell, settings or {})
         config = TrainConfig(method=method, backbone=backbone, imbalance=level, seed=seed, data=sections["data"],
                              subset=sections["imbalance"], train=sections["train"], evaluation=sections["evaluation"],
                              allow_tiny=self.allow_tiny)
@@ -188,22 +212,30 @@ class _Planner:
         return Trial(key=trial_key(config, self.index.digest), method=method, backbone=backbone, imbalance=level,
                      seed=seed, config=config, data_digest=self.index.digest, subset=subset)
 
-    def _resolve(self, cell: Cell) -> dict[str, Any]:
-        """The four sections after the overrides that match."""
+    def written(self, cell: Cell) -> OptimConfig:
+        """``train`` as the study file gives it for a cell, without the recipe."""
+        train: OptimConfig = self._resolve(cell, {})["train"]
+        return train
+
+    def _resolve(self, cell: Cell, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The four sections after the overrides that match, and the settings of a search."""
         method, backbone, level, seed = cell
         matching = tuple(number for number, override in enumerate(self.spec.overrides)
                          if override.where.matches(method=method, backbone=backbone, imbalance=level, seed=seed))
-        if matching not in self._sections:
-            raw = {name: dataclasses.asdict(getattr(self.spec, name)) for name in SECTIONS}
-            for number in matching:
-                for path, value in self.spec.overrides[number].set.items():
-                    *parents, leaf = path.split(".")
-                    target: dict[str, Any] = raw
-                    for parent in parents:
-                        target = target[parent]
-                    target[leaf] = value
-            self._sections[matching] = self._decode(raw)
-        return self._sections[matching]
+        if not settings and matching in self._sections:
+            return self._sections[matching]
+        raw = {name: dataclasses.asdict(getattr(self.spec, name)) for name in SECTIONS}
+        for changes in (*(self.spec.overrides[number].set for number in matching), settings):
+            for path, value in changes.items():
+                *parents, leaf = path.split(".")
+                target: dict[str, Any] = raw
+                for parent in parents:
+                    target = target[parent]
+                target[leaf] = value
+        sections = self._decode(raw)
+        if not settings:
+            self._sections[matching] = sections
+        return sections
 
     def _decode(self, raw: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ablation.commands import search_size
 from ablation.console import Format, emit, note
 from ablation.errors import DataError, PlanError, SpecError
 
@@ -40,6 +41,8 @@ def show_plan(study: str, overrides: list[str], store: str | None, allow_tiny: b
             print()
             emit(cost.kinds_frame(), format)
         print(f"\n{len(planned.trials)} trials, {len(planned.pending())} to run")
+        if planned.search is not None:
+            print(search_size(planned))
     lines = cost.lines() if cost is not None else []
     for line in lines:
         print(line) if format is Format.table else note(line)

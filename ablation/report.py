@@ -21,6 +21,7 @@ from ablation.analysis.sections import (
     pictures,
     ranks,
     scores,
+    search,
     selection,
     settings,
 )
@@ -37,6 +38,7 @@ SECTIONS: tuple[Builder, ...] = (
     scores.plot,
     scores.table,
     claims.section,
+    search.section,
     ranks.section,
     effects.section,
     label_free.section,

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -22,13 +20,14 @@ from pydantic import (
     model_validator,
 )
 
+from ablation.fields import Backbones, Levels, Methods, Model, Problems, Seeds, as_tuple, checked, unknown
+from ablation.search_settings import Search as Search, SearchField
 from ablation.study_file import Document, Loc, apply_overrides
-from ablation.validation import FieldProblems, non_finite, plain, spec_error
+from ablation.validation import non_finite, plain, spec_error
 from trainers.config import (
     ConfigError,
     DataConfig,
     EvaluationConfig,
-    Imbalance,
     ImbalanceConfig,
     OptimConfig,
     data_problems,
@@ -38,9 +37,8 @@ from trainers.config import (
     suggest,
     train_problems,
 )
-from trainers.names import BACKBONE_NAMES, DATASET_NAMES, METHOD_NAMES
+from trainers.names import BACKBONE_NAMES, DATASET_NAMES
 
-Problems = Iterator[tuple[str, str]]
 SECTIONS: dict[str, tuple[Any, Callable[[Any, str], Problems]]] = {
     "data": (DataConfig, data_problems),
     "imbalance": (ImbalanceConfig, subset_problems),
@@ -51,89 +49,17 @@ _SETTABLE = ("train.", "imbalance.", "data.image_size", "data.cache_size", "eval
 _SETTABLE_TEXT = "train.*, imbalance.*, data.image_size, data.cache_size and evaluation.every"
 
 
-def _checked(check: Callable[[Any], Problems]) -> AfterValidator:
-    """A validator that may find several problems in one field."""
-
-    def validate(value: Any) -> Any:
-        found = list(check(value))
-        if found:
-            raise FieldProblems(found)
-        return value
-
-    return AfterValidator(validate)
-
-
 def _section(name: str) -> AfterValidator:
     def check(value: Any) -> Problems:
         if name == "data" and value.dataset not in DATASET_NAMES:
-            yield "dataset", _unknown("dataset", value.dataset, DATASET_NAMES)
+            yield "dataset", unknown("dataset", value.dataset, DATASET_NAMES)
         for path, message in SECTIONS[name][1](value, name):
             yield path.removeprefix(f"{name}."), message
 
-    return _checked(check)
+    return checked(check)
 
 
-def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
-    return f"unknown {kind} '{word}'{suggest(word, known) or '; there are ' + ', '.join(known)}"
-
-
-def _method(name: str) -> str | None:
-    return None if name in METHOD_NAMES else _unknown("method", name, METHOD_NAMES)
-
-
-def _backbone(name: str) -> str | None:
-    if name in BACKBONE_NAMES:
-        return None
-    if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)?", name):
-        return f"'{name}' is no timm name (such as {', '.join(BACKBONE_NAMES)}){suggest(name, BACKBONE_NAMES)}"
-    import timm  # loads torch: only for names without a recipe
-
-    if timm.is_model(name):
-        return None
-    return f"timm knows no '{name}'{suggest(name, [*BACKBONE_NAMES, *timm.list_models()])}"
-
-
-def _level(level: Imbalance) -> str | None:
-    if level == "natural" or 0 < float(level) < 1:
-        return None
-    return f"a prevalence lies between 0 and 1, got {level} (or use the word natural)"
-
-
-def _seed(seed: int) -> str | None:
-    return "must be 0 or more" if seed < 0 else None
-
-
-def _items(check: Callable[[Any], str | None]) -> AfterValidator:
-    """At least one value, each right, none twice."""
-
-    def every(values: tuple[Any, ...]) -> Problems:
-        if not values:
-            yield "", "must name at least one value"
-        for number, value in enumerate(values):
-            if value in values[:number]:
-                yield str(number), f"{value} is there twice"
-            elif problem := check(value):
-                yield str(number), problem
-
-    return _checked(every)
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-_MethodName: Any = Literal[METHOD_NAMES]  # type: ignore[valid-type]  # for editors, by the JSON schema
-Methods = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, _MethodName | list[_MethodName]), _items(_method)]
-Backbones = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, str | list[str]), _items(_backbone)]
-Levels = Annotated[tuple[Imbalance, ...], BeforeValidator(_as_tuple, Imbalance | list[Imbalance]), _items(_level)]
-Seeds = Annotated[tuple[int, ...], BeforeValidator(_as_tuple, int | list[int]), _items(_seed)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Grid(_Model):
+class Grid(Model):
     """Full factorial, in this order. One value may stand without a list."""
 
     method: Methods = ("simclr", "barlow_twins", "byol", "dino", "mae")
@@ -143,7 +69,7 @@ class Grid(_Model):
     seed: Seeds = (0,)
 
 
-class Where(_Model):
+class Where(Model):
     """Which trials an override is for; a field that is left out matches every trial."""
 
     method: Methods | None = None
@@ -187,14 +113,14 @@ def _set_problems(settings: dict[str, Any]) -> Problems:
                     if where == path and not message.startswith("only with"))
 
 
-class Override(_Model):
+class Override(Model):
     """Settings of some cells only, for example ``{where: {method: dino}, set: {train.batch_size: 128}}``."""
 
     where: Where
-    set: Annotated[dict[str, Any], _checked(_set_problems)]
+    set: Annotated[dict[str, Any], checked(_set_problems)]
 
 
-class Resources(_Model):
+class Resources(Model):
     """What one trial takes."""
 
     num_workers: Annotated[int, Field(ge=1)] = 1
@@ -202,22 +128,6 @@ class Resources(_Model):
     gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     """May be a fraction, so that several trials share a GPU."""
     cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-
-
-class Search(_Model):
-    """Hyper-parameter search; not available yet."""
-
-    space: str = "default"
-    sampler: Literal["tpe", "random"] = "tpe"
-    num_samples: Annotated[int, Field(ge=1)] = 50
-    scheduler: Literal["asha"] | None = None
-    metric: str = "probe/auroc"
-    seeds: Seeds = (0,)
-
-
-def _no_search(search: Search | None) -> Problems:
-    if search is not None:
-        yield "", "search is not available yet; list the values in grid or overrides"
 
 
 def _name_problems(name: str) -> Problems:
@@ -239,16 +149,16 @@ def _value_problems(raw: dict[str, Any], error: ValidationError) -> list[tuple[L
     return found
 
 
-class StudySpec(_Model):
+class StudySpec(Model):
     """A named set of trials that share data, budget and evaluation. Building a wrong one raises ``SpecError``."""
 
-    name: Annotated[str, _checked(_name_problems)]
+    name: Annotated[str, checked(_name_problems)]
     data: Annotated[DataConfig, _section("data")] = DataConfig()
     imbalance: Annotated[ImbalanceConfig, _section("imbalance")] = ImbalanceConfig()
     grid: Grid = Grid()
     train: Annotated[OptimConfig, _section("train")] = OptimConfig()
     """Budget and optimiser; null fields take the recipe of (method, backbone)."""
-    overrides: Annotated[tuple[Override, ...], BeforeValidator(_as_tuple, list[Override])] = ()
+    overrides: Annotated[tuple[Override, ...], BeforeValidator(as_tuple, list[Override])] = ()
     """Applied in this order; the last one wins."""
     evaluation: Annotated[EvaluationConfig, _section("evaluation")] = EvaluationConfig()
     resources: Resources = Resources()
@@ -256,7 +166,8 @@ class StudySpec(_Model):
     """How often a trial that failed is tried again."""
     allow_tiny: bool = False
     """Let subsets with fewer than 20 defects through."""
-    search: Annotated[Search | None, _checked(_no_search)] = None
+    search: SearchField | None = None
+    """Hyper-parameter search in every cell of the grid; null = the settings as they are."""
 
     @model_validator(mode="wrap")
     @classmethod

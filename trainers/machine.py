@@ -91,13 +91,15 @@ def peak_memory_mb(device: torch.device) -> float:
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Matrix products in true float32, where training may use TF32 (CUDA)."""
-    before = torch.get_float32_matmul_precision()
+    """Matrix products and convolutions in true float32, where training may use TF32 (CUDA)."""
+    before, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def seed_everything(seed: int, determinism: str) -> None:

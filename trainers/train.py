@@ -55,7 +55,8 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
 
         metrics = meter.finish(lr=run.schedule.lr((epoch + 1) * steps - 1))
         if context.rank == 0 and _due(epoch, config):
-            metrics |= score(run).metrics
+            report = score(run)
+            metrics |= report.metrics | report.validation
         flags = collapse_flags(metrics)
         if flags:
             context.log(f"epoch {epoch + 1}: {', '.join(flags)}")

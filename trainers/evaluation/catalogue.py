@@ -87,6 +87,10 @@ _NEED_MORE = ("rankme_embedding", "lidar", "alignment")
 METRICS: dict[str, MetricInfo] = {
     **_classifier("probe", "the linear probe trained on the trial's own labelled subset"),
     **_classifier("probe_balanced", "the same probe with class_weight balanced"),
+    "validation/auroc": _info("probe/auroc on the validation set: what a search may see", "0..1, chance 0.5", "higher",
+                              "Hanley & McNeil 1982"),
+    "validation/ap": _info("probe/ap on the validation set, at its own prevalence", "0..1, chance = prevalence there",
+                           "higher", "Davis & Goadrich, ICML 2006"),
     "probe_fixed/auroc": _info("area under the ROC curve of the probe trained on the fixed labelled set of all trials",
                                "0..1, chance 0.5", "higher", "Hanley & McNeil 1982"),
     "probe_fixed/ap": _info("average precision of the probe trained on the fixed labelled set",
@@ -128,5 +132,6 @@ METRICS: dict[str, MetricInfo] = {
     "memory/peak_mb": _info("peak memory: of the device on CUDA, of the process on CPU", "> 0", "lower", "design"),
 }
 """All keys of a run, in the order they are listed; ``label_free/clid``, of a pool of runs, is added by the analysis."""
-IN_STORE_ONLY = frozenset({"train/grad_norm", "time/setup", "probe_balanced/f2", "probe_balanced/fpr_at_95tpr"})
+IN_STORE_ONLY = frozenset({"train/grad_norm", "time/setup", "probe_balanced/f2", "probe_balanced/fpr_at_95tpr",
+                           "validation/auroc", "validation/ap"})
 """Not sent to MLflow: MAE on Sewer-ML would have 44 keys, and 40 is the most."""
