@@ -20,7 +20,7 @@ from typing import Any
 
 from ablation.errors import ServiceUnavailable
 from ablation.ledger import PRUNED
-from ablation.mlflow_server import DEFAULTS, default_uri, first_opening, redact
+from ablation.mlflow_server import DEFAULTS, first_opening, redact, require_server, tracking_address
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
 from trainers.evaluation.catalogue import IN_STORE_ONLY
@@ -38,12 +38,13 @@ MAX_HOSTS = 9
 
 
 class Mirror:
-    """One study in MLflow. Every public method raises ``ServiceUnavailable`` when MLflow cannot be reached."""
+    """One study in MLflow. Building one raises ``SpecError`` for an address that MLflow cannot log to; every public
+    method raises ``ServiceUnavailable`` when it cannot be reached."""
 
     def __init__(self, store: Store, study: StudyStore, uri: str | None = None) -> None:
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
-        self.store, self.study, self.uri = store, study, uri or default_uri(store)
+        self.store, self.study, self.uri = store, study, tracking_address(store, uri)
         self._client: Any = None
         self._experiment = self._parent = ""
         self._runs: dict[str, str] = {}
@@ -91,6 +92,7 @@ class Mirror:
     def _connect(self) -> None:
         if self._client is not None:
             return
+        require_server(self.uri)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with first_opening(self.uri):
             client = self._open()
@@ -238,6 +240,7 @@ class Mirror:
         except Exception as error:  # mlflow, requests and sqlalchemy each raise their own kinds
             self._client = None
             line = (str(error) or type(error).__name__).splitlines()[0][:200]
+            line += "; install that package beside ablation" if isinstance(error, ModuleNotFoundError) else ""
             raise ServiceUnavailable(f"MLflow at {redact(self.uri)} cannot be used: {redact(line)}") from error
 
 

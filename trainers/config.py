@@ -250,7 +250,7 @@ def _decode_value(hint: Any, value: Any, path: str) -> Any:
                 return _decode_value(option, value, path)
             except ConfigError:
                 continue
-        raise ConfigError(path, f"got {value!r}, expected {hint}")
+        raise ConfigError(path, f"got {value!r}, expected {_words(hint)}")
     if origin is Literal:
         if value in args:
             return value
@@ -267,4 +267,15 @@ def _decode_value(hint: Any, value: Any, path: str) -> Any:
     mistaken = isinstance(value, bool) and hint is not bool  # True is an int to Python, not to a person
     if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and not mistaken):
         return value
-    raise ConfigError(path, f"got {value!r}, expected {getattr(hint, '__name__', hint)}")
+    raise ConfigError(path, f"got {value!r}, expected {_words(hint)}")
+
+
+def _words(hint: Any) -> str:
+    """A type for people."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_words, typing.get_args(hint))))
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(str, typing.get_args(hint)))
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null",
+             list: "a list", tuple: "a list", dict: "a mapping {name: value}"}
+    return words.get(typing.get_origin(hint) or hint, str(getattr(hint, "__name__", hint)))

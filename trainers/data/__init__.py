@@ -27,5 +27,6 @@ def open_dataset(config: DataConfig) -> AbstractDataset:
     reader = DATASETS[config.dataset]
     options = decode(reader.Options, config.options, "data.options")
     if reader.needs_root and config.root is None:
-        raise ConfigError("data.root", f"'{config.dataset}' needs the place of the data; set data.root")
+        raise ConfigError("data.root", f"'{config.dataset}' needs the place of the data: set data.root, or give "
+                          "data.root=PLACE after the study")
     return reader(config.root, options)

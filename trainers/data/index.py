@@ -106,3 +106,7 @@ class AbstractDataset(ABC):
 
         Raises ``CorruptImage``.
         """
+
+    def sample(self, position: int) -> np.ndarray:
+        """As ``load``, also before ``prepare``: for a look at a few pictures and at how long one takes."""
+        return self.load(position)
