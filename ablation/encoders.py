@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.errors import DataError, StoreError
+from ablation.trial import shown
+from trainers.names import file_reference, short_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,17 +55,17 @@ def export_encoder(results: StudyResults, key: str, out: Path) -> Path:
     _refuse_to_overwrite(out, key)
     encoder = results.encoder(key)
     result = results.store.read_result(key) or {}
-    trial, facts = results.store.read_trial(key), result.get("provenance", {})
+    config, facts = shown(results.store.read_trial(key).get("config", {})), result.get("provenance", {})
     backbone = encoder.backbone
     normalize = vars(encoder.normalize)
-    card = {"study": results.name, "key": key, "backbone": backbone.name, "image_size": backbone.image_size,
+    card = {"study": results.name, "key": key, "backbone": short_name(backbone.name), "image_size": backbone.image_size,
             "feature_dim": encoder.feature_dim, "normalize": normalize, "metrics": result.get("metrics", {}),
-            "provenance": facts, "config": trial.get("config", {})}
+            "provenance": facts, "config": config}
     try:
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(results.store.trial_dir(key) / "encoder.safetensors", out / "model.safetensors")
         (out / "model.json").write_text(json.dumps(card, indent=1) + "\n")
-        (out / "README.md").write_text(_card(card, backbone.kind))
+        (out / "README.md").write_text(_card(card, backbone.kind, _keep_code(backbone.name, out)))
     except OSError as error:
         raise StoreError(f"{out}: cannot be written ({error.strerror})") from error
     return out
@@ -79,13 +81,28 @@ def _refuse_to_overwrite(out: Path, key: str) -> None:
         raise StoreError(f"{out / names[0]}: exists already and is not of this trial; give another folder with --out")
 
 
-def _card(card: dict[str, Any], kind: str) -> str:
+def _keep_code(reference: str, out: Path) -> str:
+    """What builds a backbone from outside, its file now in ``out``; empty for one of timm."""
+    from trainers.plugins import is_plugin
+
+    file = file_reference(reference)
+    if file is None:
+        return reference if is_plugin("backbones", reference) else ""
+    (out / "code").mkdir(exist_ok=True)
+    shutil.copyfile(file[0], out / "code" / f"backbones-{short_name(reference)}.py")
+    return f"code/backbones-{short_name(reference)}.py:{file[1]}"
+
+
+def _card(card: dict[str, Any], kind: str, own: str) -> str:
     from trainers.backbones import SMALL_IMAGE, timm_name
 
     size, config, facts = card["image_size"], card["config"], card["provenance"]
     constants = card["normalize"]["mean"]
-    build = f'model = timm.create_model("{timm_name(card["backbone"])}", num_classes=0)'
-    if size < SMALL_IMAGE or kind == "vit":  # another stem or patch than timm's own
+    if own:
+        build = f'from trainers.backbones import build_backbone\nmodel = build_backbone("{own}", {size}).net'
+    elif size >= SMALL_IMAGE and kind != "vit":
+        build = f'model = timm.create_model("{timm_name(card["backbone"])}", num_classes=0)'
+    else:  # another stem or patch than timm's own
         build = ("from trainers.backbones import timm_model  # small images have another stem or patch\n"
                  f'model = timm_model("{card["backbone"]}", {size})')
     scores = "\n".join(f"| {name} | {card['metrics'][name]:.4f} |" for name in CARD_METRICS if name in card["metrics"])

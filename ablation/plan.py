@@ -19,6 +19,7 @@ from ablation.errors import DataError, PlanError, SpecError
 from ablation.spec import SECTIONS, StudySpec
 from ablation.store import Store, StudyStore, TrialState
 from ablation.trial import SubsetCounts, Trial, canonical, trial_key
+from trainers import plugins
 from trainers.config import (
     ConfigError,
     DataConfig,
@@ -28,6 +29,7 @@ from trainers.config import (
     decode,
     problems,
 )
+from trainers.names import short_name
 from trainers.recipes import resolve_train
 
 if TYPE_CHECKING:
@@ -125,6 +127,7 @@ class _Planner:
         self._sections: dict[tuple[int, ...], dict[str, Any]] = {}
         self._subsets: dict[Any, SubsetCounts | None] = {}
         self._checked: set[str] = set()
+        self._digests: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
         self.problems |= dict.fromkeys(_worker_problems(spec))
 
     def trial(self, cell: Cell) -> Trial:
@@ -136,11 +139,19 @@ class _Planner:
         subset = self._subset(level, seed, config.subset)
         # A key names the numbers themselves, whatever a later release recommends.
         train = resolve_train(config.train, method, backbone, subset.num_images if subset else None)
-        config = dataclasses.replace(config, train=train)
+        config = dataclasses.replace(config, train=train, plugins=self._code(config))
         for problem in self._check(config, subset):
             self.problems[problem] = None
-        return Trial(key=trial_key(config, self.index.digest), method=method, backbone=backbone, imbalance=level,
-                     seed=seed, config=config, data_digest=self.index.digest, subset=subset)
+        return Trial(key=trial_key(config, self.index.digest), method=short_name(method),
+                     backbone=short_name(backbone), imbalance=level, seed=seed, config=config,
+                     data_digest=self.index.digest, subset=subset)
+
+    def _code(self, config: TrainConfig) -> dict[str, str]:
+        """The digests of the plug-ins, read once for all trials that share them."""
+        names = tuple(plugins.used(config))
+        if names not in self._digests:
+            self._digests[names] = plugins.digests(config)
+        return self._digests[names]
 
     def _resolve(self, cell: Cell) -> dict[str, Any]:
         """The four sections after the overrides that match."""
@@ -204,12 +215,16 @@ class _Planner:
                    f"epoch has no full step; lower it to {subset.num_images} or less, or raise imbalance.total")
         if batch and batch % self.spec.resources.num_workers:
             yield (f"train.batch_size: {batch} cannot be divided by resources.num_workers "
-                   f"{self.spec.resources.num_workers} (method {config.method})")
+                   f"{self.spec.resources.num_workers} (method {short_name(config.method)})")
         shared = canonical([config.data, config.subset, config.train, config.evaluation])
         for name, check in (("", _value_problems), (config.method, _option_problems)):
             if name + shared not in self._checked:
                 self._checked.add(name + shared)
                 yield from check(config)
+        own = canonical([config.method, config.backbone, config.data.image_size, config.train])
+        if {"methods", "backbones"} & set(config.plugins) and own not in self._checked:
+            self._checked.add(own)
+            yield from _plugin_problems(config)
         evaluation = canonical(dataclasses.replace(config.evaluation, every=None))
         if evaluation not in self._checked:
             self._checked.add(evaluation)
@@ -248,12 +263,21 @@ def _value_problems(config: TrainConfig) -> Iterator[str]:
 
 def _option_problems(config: TrainConfig) -> Iterator[str]:
     if config.train.options:
-        from trainers.methods import METHODS  # loads torch: only for studies that set options of a method
+        from trainers.methods import method_config  # loads torch: only for studies that set options of a method
 
         try:
-            decode(METHODS[config.method].Config, config.train.options, "train.options")
+            method_config(config.method, config.train.options)
         except ConfigError as error:
-            yield f"{error} (method {config.method}; options of one method belong into overrides)"
+            yield f"{error} (method {short_name(config.method)}; options of one method belong into overrides)"
+
+
+def _plugin_problems(config: TrainConfig) -> Iterator[str]:
+    from trainers.rehearsal import rehearse
+
+    try:
+        rehearse(config)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _evaluation_problems(index: Index, config: TrainConfig) -> Iterator[str]:
@@ -264,6 +288,13 @@ def _evaluation_problems(index: Index, config: TrainConfig) -> Iterator[str]:
         select_evaluation_sets(index, config.evaluation)
     except BadData as error:
         yield f"evaluation: {error}"
+    if config.evaluation.metrics:
+        from trainers.rehearsal import rehearse_metrics
+
+        try:
+            rehearse_metrics(config.evaluation.metrics)
+        except ConfigError as error:
+            yield str(error)
 
 
 class _CallableModule(types.ModuleType):

@@ -18,6 +18,7 @@ from ablation.analysis.sections import (
     effects,
     failures,
     label_free,
+    own_metrics,
     pictures,
     ranks,
     scores,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SECTIONS: tuple[Builder, ...] = (
     scores.plot,
     scores.table,
+    own_metrics.section,
     claims.section,
     ranks.section,
     effects.section,

@@ -13,6 +13,8 @@ from ablation.analysis import claims, factors as factor_tables, selectors, table
 from ablation.analysis.extension import MAX_MORE, Extension, extension
 from ablation.errors import DataError, NothingMatched
 from ablation.store import Store, StudyStore
+from ablation.trial import shown
+from trainers import plugins
 from trainers.config import suggest
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class StudyResults:
         key = planned["key"]
         trial = self.store.read_trial(key)
         status, result = self.store.read_outcome(key)
-        config, subset = trial.get("config") or {}, trial.get("subset") or {}
+        config, subset = shown(trial.get("config") or {}), trial.get("subset") or {}
         flags = dict.fromkeys([*(result.get("flags") or ()), *status.flags])
         row: dict[str, Any] = {"key": key, "state": str(status.state), "reason": status.reason or ""}
         row["flags"] = ",".join(flags)
@@ -155,7 +157,8 @@ class StudyResults:
         """The trials worth running next, as a study that extends this one; see ``analysis.extension``."""
         from ablation.spec import StudySpec
 
-        spec = StudySpec.load(self.study_dir / "study.yaml")
+        with plugins.foreign():
+            spec = StudySpec.load(self.study_dir / "study.yaml")
         return extension(self.trials_dataframe(), spec, metric, max_more)
 
     def claims(self, metric: str = "probe/auroc") -> pd.DataFrame:

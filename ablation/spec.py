@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from pydantic import (
 
 from ablation.study_file import Document, Loc, apply_overrides
 from ablation.validation import FieldProblems, non_finite, plain, spec_error
+from trainers import plugins
 from trainers.config import (
     ConfigError,
     DataConfig,
@@ -38,7 +40,7 @@ from trainers.config import (
     suggest,
     train_problems,
 )
-from trainers.names import BACKBONE_NAMES, DATASET_NAMES, METHOD_NAMES
+from trainers.names import BACKBONE_NAMES, DATASET_NAMES, METHOD_NAMES, absolute_name, short_name
 
 Problems = Iterator[tuple[str, str]]
 SECTIONS: dict[str, tuple[Any, Callable[[Any, str], Problems]]] = {
@@ -65,8 +67,10 @@ def _checked(check: Callable[[Any], Problems]) -> AfterValidator:
 
 def _section(name: str) -> AfterValidator:
     def check(value: Any) -> Problems:
-        if name == "data" and value.dataset not in DATASET_NAMES:
-            yield "dataset", _unknown("dataset", value.dataset, DATASET_NAMES)
+        if name == "data" and (problem := _dataset(value.dataset)):
+            yield "dataset", problem
+        if name == "evaluation":
+            yield from ((f"metrics.{number}", problem) for number, problem in _each(value.metrics, _metric))
         for path, message in SECTIONS[name][1](value, name):
             yield path.removeprefix(f"{name}."), message
 
@@ -77,11 +81,41 @@ def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{word}'{suggest(word, known) or '; there are ' + ', '.join(known)}"
 
 
+def _plugin(find: Callable[[str], Any], name: str) -> str | None:
+    try:
+        find(name)
+    except ConfigError as error:
+        return error.message
+    return None
+
+
 def _method(name: str) -> str | None:
-    return None if name in METHOD_NAMES else _unknown("method", name, METHOD_NAMES)
+    if plugins.is_plugin("methods", name):
+        from trainers.methods import find_method
+
+        return _plugin(find_method, name)
+    return None if name in METHOD_NAMES else _unknown("method", name, plugins.known("methods"))
+
+
+def _dataset(name: str) -> str | None:
+    if plugins.is_plugin("datasets", name):
+        from trainers.data import find_dataset
+
+        return _plugin(find_dataset, name)
+    return None if name in DATASET_NAMES else _unknown("dataset", name, plugins.known("datasets"))
+
+
+def _metric(name: str) -> str | None:
+    from trainers.evaluation.custom import find_metric
+
+    return _plugin(find_metric, name)
 
 
 def _backbone(name: str) -> str | None:
+    if plugins.is_plugin("backbones", name):
+        from trainers.backbones import find_builder
+
+        return _plugin(find_builder, name)
     if name in BACKBONE_NAMES:
         return None
     if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)?", name):
@@ -109,22 +143,45 @@ def _items(check: Callable[[Any], str | None]) -> AfterValidator:
     def every(values: tuple[Any, ...]) -> Problems:
         if not values:
             yield "", "must name at least one value"
-        for number, value in enumerate(values):
-            if value in values[:number]:
-                yield str(number), f"{value} is there twice"
-            elif problem := check(value):
-                yield str(number), problem
+        yield from ((str(number), problem) for number, problem in _each(values, check))
 
     return _checked(every)
+
+
+def _each(values: tuple[Any, ...], check: Callable[[Any], str | None]) -> Iterator[tuple[int, str]]:
+    """(place, problem) of each value that is not right, or that tables could not tell from one before it."""
+    shown = [short_name(value) if isinstance(value, str) else value for value in values]
+    for number, value in enumerate(values):
+        if shown[number] in shown[:number]:
+            yield number, f"{shown[number]} is there twice"
+        elif problem := check(value):
+            yield number, problem
+
+
+def _absolute(value: Any) -> Any:
+    """Files of plug-ins from the root: their names travel to other processes."""
+    if isinstance(value, DataConfig):
+        return dataclasses.replace(value, dataset=absolute_name(value.dataset))
+    if isinstance(value, EvaluationConfig):
+        return dataclasses.replace(value, metrics=tuple(map(absolute_name, value.metrics)))
+    return tuple(map(absolute_name, value))
 
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-_MethodName: Any = Literal[METHOD_NAMES]  # type: ignore[valid-type]  # for editors, by the JSON schema
-Methods = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, _MethodName | list[_MethodName]), _items(_method)]
-Backbones = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, str | list[str]), _items(_backbone)]
+def _with_tuple(evaluation: Any) -> Any:
+    """``metrics`` as the dataclass has it; strict validation takes no list for a tuple."""
+    found = isinstance(evaluation, dict) and "metrics" in evaluation
+    return evaluation | {"metrics": _as_tuple(evaluation["metrics"])} if found else evaluation
+
+
+_MethodName: Any = Literal[METHOD_NAMES] | str  # type: ignore[valid-type]  # for editors, by the JSON schema
+_FromRoot = AfterValidator(_absolute)
+Methods = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, _MethodName | list[_MethodName]), _FromRoot,
+                    _items(_method)]
+Backbones = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, str | list[str]), _FromRoot, _items(_backbone)]
 Levels = Annotated[tuple[Imbalance, ...], BeforeValidator(_as_tuple, Imbalance | list[Imbalance]), _items(_level)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_as_tuple, int | list[int]), _items(_seed)]
 
@@ -243,14 +300,15 @@ class StudySpec(_Model):
     """A named set of trials that share data, budget and evaluation. Building a wrong one raises ``SpecError``."""
 
     name: Annotated[str, _checked(_name_problems)]
-    data: Annotated[DataConfig, _section("data")] = DataConfig()
+    data: Annotated[DataConfig, _FromRoot, _section("data")] = DataConfig()
     imbalance: Annotated[ImbalanceConfig, _section("imbalance")] = ImbalanceConfig()
     grid: Grid = Grid()
     train: Annotated[OptimConfig, _section("train")] = OptimConfig()
     """Budget and optimiser; null fields take the recipe of (method, backbone)."""
     overrides: Annotated[tuple[Override, ...], BeforeValidator(_as_tuple, list[Override])] = ()
     """Applied in this order; the last one wins."""
-    evaluation: Annotated[EvaluationConfig, _section("evaluation")] = EvaluationConfig()
+    evaluation: Annotated[EvaluationConfig, BeforeValidator(_with_tuple), _FromRoot,
+                          _section("evaluation")] = EvaluationConfig()
     resources: Resources = Resources()
     retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial that failed is tried again."""

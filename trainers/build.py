@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainers import distributed
+from trainers import distributed, plugins
 from trainers.backbones import build_backbone
 from trainers.config import ConfigError, TrainConfig
 from trainers.data.imbalance import Subset, select_evaluation_sets, select_subset
@@ -71,6 +71,7 @@ class Run:
 
 def build(config: TrainConfig, context: RunContext) -> Run:
     """Raises ``ConfigError`` or ``DataError`` for what cannot work; nothing is written but the decoded cache."""
+    config = plugins.pinned(config)
     prepare_process(context.threads)
     device = choose_device(context.device)
     precision = choose_precision(config.train.precision, device)

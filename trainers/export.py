@@ -11,8 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from trainers import plugins
 from trainers.atomic import replace_file
 from trainers.backbones import Backbone, build_backbone
+from trainers.config import ConfigError
 from trainers.data.index import DataError
 from trainers.data.views import Normalization, center_view
 
@@ -51,7 +53,12 @@ def load_encoder(path: Path) -> Encoder:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError, KeyError) as error:
         raise DataError(f"{path}: not an encoder exported by this project ({error})") from None
-    backbone = build_backbone(facts["backbone"], facts["image_size"])
+    try:
+        with plugins.foreign():
+            name = plugins.kept("backbones", facts["backbone"], path.parent / "code")
+            backbone = build_backbone(name, facts["image_size"])
+    except ConfigError as error:
+        raise DataError(f"{path}: its backbone cannot be built: {error.message}") from None
     backbone.net.load_state_dict(weights, strict=True)
     constants = {name: values and tuple(values) for name, values in facts["normalize"].items()}
     return Encoder(backbone, Normalization(**constants))

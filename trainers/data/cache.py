@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 
 from trainers.atomic import locked, replace_file
 from trainers.data.images import resize_square
-from trainers.data.index import AbstractDataset, CorruptImage, DataError
+from trainers.data.index import AbstractDataset, CorruptImage, DataError, load_checked
 
 SHARD_IMAGES = 4096
 CHUNK_IMAGES = 256
@@ -81,10 +81,10 @@ class Cache:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, dataset: AbstractDataset, size: int, cache_dir: Path) -> Cache:
-        """Read what is there already; nothing is decoded before ``ensure``."""
-        root: Path | None = getattr(dataset, "root", None)
-        name = f"{type(dataset).__name__}:{dataset.index.digest}:{root.resolve() if root else ''}"
+    def open(cls, dataset: AbstractDataset, size: int, cache_dir: Path, code: str = "") -> Cache:
+        """Read what is there; nothing is decoded before ``ensure``. ``code``: of a plug-in, source and options."""
+        root: Path | str | None = getattr(dataset, "root", None)
+        name = f"{type(dataset).__name__}:{dataset.index.digest}:{Path(root).resolve() if root else ''}{code}"
         digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
         cache = cls(dataset, size, cache_dir / "decoded" / f"{digest}-{size}")
         cache._refresh()
@@ -318,7 +318,7 @@ class Cache:
 
     def _decode(self, position: int) -> bytes | str:
         try:
-            pixels = resize_square(self._dataset.load(position), self.size)
+            pixels = resize_square(load_checked(self._dataset, position), self.size)
         except CorruptImage as error:
             return error.why
         return pixels.transpose(2, 0, 1).tobytes()
