@@ -188,7 +188,8 @@ class _Planner:
         from trainers.data.index import DataError as BadData
 
         try:
-            return largest_total(self.index, list(self.spec.grid.imbalance))
+            # Fewer than 2 is refused with the numbers when the subsets are cut.
+            return max(2, largest_total(self.index, list(self.spec.grid.imbalance)))
         except BadData as error:
             raise PlanError(f"imbalance.total: {error}") from None
 

@@ -262,7 +262,7 @@ class Cache:
         if need > free:
             raise DataError(f"{self.folder}: {need} bytes needed, {free} free; {_MAKE_ROOM}")
         corrupt_before = len(self.corrupt)
-        progress = _Progress(len(missing), say)
+        progress = Progress(len(missing), say)
         published = 0.0
         try:
             with ThreadPoolExecutor(num_workers) as pool:
@@ -281,7 +281,7 @@ class Cache:
             say(f"{len(self.corrupt)} corrupt images are excluded (delete {self.folder} to try them again): "
                 f"{_few(self.corrupt)}")
 
-    def _write_shard(self, positions: np.ndarray, pool: ThreadPoolExecutor, progress: _Progress) -> None:
+    def _write_shard(self, positions: np.ndarray, pool: ThreadPoolExecutor, progress: Progress) -> None:
         number = max(self._shards, default=-1) + 1
         errors: dict[int, str] = {}
         crc, row, rows = 0, 0, np.zeros(len(positions), dtype=np.int32)
@@ -335,14 +335,15 @@ def _few(corrupt: dict[str, str]) -> str:
     return named + (f"; and {len(corrupt) - 3} more" if len(corrupt) > 3 else "")
 
 
-class _Progress:
+class Progress:
     """A line at most every two seconds."""
 
-    def __init__(self, total: int, say: Report) -> None:
+    def __init__(self, total: int, say: Report, verb: str = "decoded") -> None:
         self._total, self._say, self._done, self._last = total, say, 0, time.monotonic()
+        self._verb = verb
 
     def step(self) -> None:
         self._done += 1
         if time.monotonic() - self._last >= 2:
             self._last = time.monotonic()
-            self._say(f"decoded {self._done}/{self._total} images")
+            self._say(f"{self._verb} {self._done}/{self._total} images")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -118,6 +119,8 @@ class AbstractDataset(ABC):
     std: tuple[float, float, float] = IMAGENET_STD
 
     index: Index
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """What a reader has found and does not read, in words -> how many files."""
 
     @abstractmethod
     def __init__(self, root: str | None, options: Any) -> None:
