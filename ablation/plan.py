@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.errors import DataError, PlanError, SpecError
+from ablation.plan_checks import metric_problems, option_problems, plugin_problems, value_problems, worker_problems
 from ablation.spec import SECTIONS, StudySpec
 from ablation.store import Store, StudyStore, TrialState
 from ablation.trial import SubsetCounts, Trial, canonical, trial_key
+from trainers import plugins
 from trainers.config import (
     ConfigError,
     DataConfig,
@@ -27,8 +29,8 @@ from trainers.config import (
     OptimConfig,
     TrainConfig,
     decode,
-    problems,
 )
+from trainers.names import short_name
 from trainers.recipes import resolve_train
 
 if TYPE_CHECKING:
@@ -180,7 +182,8 @@ class Planner:
         self._sections: dict[tuple[int, ...], dict[str, Any]] = {}
         self._subsets: dict[Any, SubsetCounts | None] = {}
         self._checked: set[str] = set()
-        self.problems |= dict.fromkeys(_worker_problems(spec))
+        self._digests: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+        self.problems |= dict.fromkeys(worker_problems(spec))
 
     def _look_at_evaluation(self) -> Iterator[str]:
         """Overrides cannot change which pictures are evaluated on."""
@@ -195,6 +198,7 @@ class Planner:
         else:
             for positions in vars(sets).values():
                 self.in_sets[positions] = True
+        yield from metric_problems(self.spec)
 
     def trial(self, cell: Cell, settings: Mapping[str, Any] | None = None) -> Trial:
         """``settings`` of a search (field -> value) come after the study's overrides."""
@@ -206,11 +210,19 @@ class Planner:
         subset = self._subset(level, seed, config.subset)
         # A key names the numbers themselves, whatever a later release recommends.
         train = resolve_train(config.train, method, backbone, subset.num_images if subset else None)
-        config = dataclasses.replace(config, train=train)
+        config = dataclasses.replace(config, train=train, plugins=self._code(config))
         for problem in self._check(config, subset):
             self.problems[problem] = None
-        return Trial(key=trial_key(config, self.index.digest), method=method, backbone=backbone, imbalance=level,
-                     seed=seed, config=config, data_digest=self.index.digest, subset=subset)
+        return Trial(key=trial_key(config, self.index.digest), method=short_name(method),
+                     backbone=short_name(backbone), imbalance=level, seed=seed, config=config,
+                     data_digest=self.index.digest, subset=subset)
+
+    def _code(self, config: TrainConfig) -> dict[str, str]:
+        """The digests of the plug-ins, read once for all trials that share them."""
+        names = tuple(plugins.used(config))
+        if names not in self._digests:
+            self._digests[names] = plugins.digests(config)
+        return self._digests[names]
 
     def written(self, cell: Cell) -> OptimConfig:
         """``train`` as the study file gives it for a cell, without the recipe."""
@@ -255,7 +267,8 @@ class Planner:
         from trainers.data.index import DataError as BadData
 
         try:
-            return largest_total(self.index, list(self.spec.grid.imbalance))
+            # Fewer than 2 is refused with the numbers when the subsets are cut.
+            return max(2, largest_total(self.index, list(self.spec.grid.imbalance)))
         except BadData as error:
             raise PlanError(f"imbalance.total: {error}") from None
 
@@ -288,12 +301,16 @@ class Planner:
                    f"epoch has no full step; lower it to {subset.num_images} or less, or raise imbalance.total")
         if batch and batch % self.spec.resources.num_workers:
             yield (f"train.batch_size: {batch} cannot be divided by resources.num_workers "
-                   f"{self.spec.resources.num_workers} (method {config.method})")
+                   f"{self.spec.resources.num_workers} (method {short_name(config.method)})")
         shared = canonical([config.data, config.subset, config.train, config.evaluation])
-        for name, check in (("", _value_problems), (config.method, _option_problems)):
+        for name, check in (("", value_problems), (config.method, option_problems)):
             if name + shared not in self._checked:
                 self._checked.add(name + shared)
                 yield from check(config)
+        own = canonical([config.method, config.backbone, config.data.image_size, config.train])
+        if {"methods", "backbones"} & set(config.plugins) and own not in self._checked:
+            self._checked.add(own)
+            yield from plugin_problems(config)
 
 
 def _absolute(data: DataConfig) -> DataConfig:
@@ -312,28 +329,6 @@ def _open(data: DataConfig) -> AbstractDataset:
         raise DataError(f"data: {error}") from error
     except ConfigError as error:
         raise SpecError(str(error)) from error
-
-
-def _worker_problems(spec: StudySpec) -> Iterator[str]:
-    gpus, workers = spec.resources.gpus_per_worker, spec.resources.num_workers
-    if workers > 1 and gpus != "auto" and 0 < gpus < 1:
-        yield (f"resources.gpus_per_worker: {gpus:g} with num_workers {workers}: ranks of one trial cannot share a "
-               "GPU; use num_workers 1 to pack trials")
-
-
-def _value_problems(config: TrainConfig) -> Iterator[str]:
-    for path, message in problems(config):
-        yield f"{path.replace('subset.', 'imbalance.')}: {message}"
-
-
-def _option_problems(config: TrainConfig) -> Iterator[str]:
-    if config.train.options:
-        from trainers.methods import METHODS  # loads torch: only for studies that set options of a method
-
-        try:
-            decode(METHODS[config.method].Config, config.train.options, "train.options")
-        except ConfigError as error:
-            yield f"{error} (method {config.method}; options of one method belong into overrides)"
 
 
 class _CallableModule(types.ModuleType):

@@ -18,6 +18,7 @@ from ablation.analysis.sections import (
     effects,
     failures,
     label_free,
+    own_metrics,
     pictures,
     ranks,
     scores,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 SECTIONS: tuple[Builder, ...] = (
     scores.plot,
     scores.table,
+    own_metrics.section,
     claims.section,
     search.section,
     ranks.section,

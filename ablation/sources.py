@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from ablation.errors import SpecError
 from ablation.study_file import Document, read_yaml
 from trainers.config import suggest
+from trainers.python_file import PythonFileError, attribute
 
 T = TypeVar("T")
 
@@ -53,24 +54,12 @@ def builtin_studies() -> dict[str, str]:
 
 def python_function(path: Path, function: str) -> Callable[..., Any]:
     """``function`` of a Python file. Raises ``SpecError`` when there is none."""
-    if not path.is_file():
-        raise SpecError(f"{path}: no such file")
-    loaded = importlib.util.spec_from_file_location(path.stem, path)
-    assert loaded is not None
-    assert loaded.loader is not None
-    module = importlib.util.module_from_spec(loaded)
     try:
-        loaded.loader.exec_module(module)
-    except SyntaxError as error:
-        raise SpecError(f"{path.name}:{error.lineno}: not valid Python: {error.msg}") from None
-    except (Exception, SystemExit) as error:
-        raise SpecError(f"{path.name}: loading it raised {type(error).__name__}: {error}") from error
-    make = getattr(module, function, None)
+        make = attribute(path, function, "function")
+    except PythonFileError as error:
+        raise SpecError(str(error)) from error
     if not callable(make):
-        names = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__
-                 and callable(value) and not name.startswith("_")]
-        raise SpecError(f"{path.name}: there is no function '{function}'"
-                        f"{suggest(function, names) or '; it has ' + (', '.join(names) or 'none')}")
+        raise SpecError(f"{path.name}: '{function}' is no function")
     return cast(Callable[..., Any], make)
 
 

@@ -23,6 +23,7 @@ from ablation.ledger import PRUNED
 from ablation.mlflow_server import DEFAULTS, first_opening, redact, require_server, tracking_address
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
+from ablation.trial import shown
 from trainers.evaluation.catalogue import IN_STORE_ONLY
 
 STATUS = {TrialState.FINISHED: "FINISHED", TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED",
@@ -164,7 +165,7 @@ class Mirror:
                                      for name, value in status.load.items()])
 
     def _create(self, key: str, record: dict[str, Any], status: TrialStatus) -> str:
-        config = record.get("config", {})
+        config = shown(record.get("config", {}))
         factors = {name: str(config.get(name)) for name in ("method", "backbone", "imbalance", "seed")}
         subset = record.get("subset", {})
         tags = factors | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent_of(key),
@@ -179,7 +180,7 @@ class Mirror:
         params += [Param(f"subset.{name}", str(subset[name])) for name in counts if name in subset]
         for start in range(0, len(params), 100):
             self._client.log_batch(run, params=params[start:start + 100])
-        self._client.log_dict(run, config, "config.json")
+        self._client.log_dict(run, record.get("config", {}), "config.json")
         self._client.log_inputs(run, datasets=[_dataset(config.get("data", {}), str(record.get("data_digest")))])
         return run
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainers import distributed
+from trainers import distributed, plugins
 from trainers.backbones import build_backbone
 from trainers.config import ConfigError, TrainConfig
 from trainers.data.imbalance import Subset, select_evaluation_sets, select_subset
@@ -74,6 +74,7 @@ def build(config: TrainConfig, context: RunContext, data: OpenData | None = None
 
     ``data``: other pictures than those that ``config.data`` names.
     """
+    config = plugins.pinned(config)
     prepare_process(context.threads)
     device = choose_device(context.device)
     precision = choose_precision(config.train.precision, device)

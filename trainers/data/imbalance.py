@@ -130,6 +130,10 @@ def _largest(num_defects: int, num_normals: int, level: Imbalance) -> int:
 
 def _sizes(level: float, config: ImbalanceConfig, num_defects: int, num_normals: int) -> tuple[int, int]:
     """(defects, normals) of a level, checked against what there is."""
+    if not num_defects:
+        raise DataError(f"imbalance: the train split has no defects ({num_normals} normal images); put some there, let "
+                        "class folders be cut anew by data.options: {train_share: 0.8}, or score detectors only with "
+                        "grid.imbalance natural and --allow-tiny")
     if config.policy == "fixed_total":
         total = config.total or _largest(num_defects, num_normals, level)
         defects = round(level * total)

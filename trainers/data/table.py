@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -39,7 +40,7 @@ class _Row:
 class Table(AbstractDataset):
     """``root`` is the file; paths are relative to its folder. Without ``split`` 80 % of the groups are train."""
 
-    summary: ClassVar[str] = "a CSV or Parquet file with path,label[,split,group,defect_type]"
+    summary: ClassVar[str] = "a CSV (comma, semicolon or tab) or Parquet file: path,label[,split,group,defect_type]"
 
     def __init__(self, root: str | None, options: AbstractDataset.Options) -> None:
         assert root is not None
@@ -64,6 +65,9 @@ class Table(AbstractDataset):
         path = (self.root.parent / name).resolve()
         if not path.is_relative_to(self.root.parent.resolve()):
             raise CorruptImage(name, "a link leads out of the folder of the table")
+        if not path.exists():  # macOS takes accents apart in file names, spreadsheets do not
+            path = next((other for form in ("NFC", "NFD") if (other := Path(unicodedata.normalize(form, str(path))))
+                         .exists()), path)
         return decode_image(path, name)
 
 
@@ -80,7 +84,10 @@ def _rows(file: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
         return
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.reader(lines)
+            first = lines.readline()
+            lines.seek(0)
+            delimiter = max(",;\t", key=first.count)  # spreadsheets of half of Europe write semicolons
+            rows = csv.reader(lines, delimiter=delimiter)
             header = [name.strip() for name in next(rows, [])]
             _check_columns(file, header)
             for row in rows:
