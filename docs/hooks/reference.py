@@ -46,7 +46,7 @@ def commands() -> Iterator[tuple[str, Any]]:
 
     from ablation import cli
 
-    root = typer.main.get_command(cli.complete())
+    root = typer.main.get_command(cli.whole_app())
     for name, command in sorted(root.commands.items()):  # type: ignore[attr-defined]
         if not hasattr(command, "commands"):
             yield name, command

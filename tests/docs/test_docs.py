@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from ablation import cli
 from ablation.analyze_commands import in_order
 from ablation.results import StudyResults
 from ablation.spec import StudySpec
+from tests.conftest import Call
 from tests.docs.pages import PAGES, ROOT, RUN, SHOWN, Fence, all_fences, fences, in_folder, inline_commands, lines, words_of
 
 MOST_NOT_RUN = 19
@@ -28,7 +27,6 @@ SMALL = {"train.epochs=5": "train.epochs=1"}
 HELD_ELSEWHERE = {"report": "tests/ablation/test_report.py draws reports, for ten seconds each"}
 """Commands that are parsed only."""
 HARMLESS = ("printf",)
-Call = Callable[[list[str]], tuple[int, str, str]]
 
 
 def place(fence: Fence) -> str:
@@ -39,23 +37,9 @@ def to_run(page: Path, language: str) -> list[Fence]:
     return [fence for fence in fences(page) if fence.language == language and not fence.not_run]
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command line in this process: exit code, stdout, stderr."""
-
-    def ablation_main(words: list[str]) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ablation", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return ablation_main
-
-
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The Typer command that these words call, and its own arguments."""
-    command: Any = typer.main.get_command(cli.complete())
+    command: Any = typer.main.get_command(cli.whole_app())
     rest = in_order(words)
     while rest and rest[0] in getattr(command, "commands", {}):
         command, rest = command.commands[rest[0]], rest[1:]
@@ -108,7 +92,7 @@ def carry_out(line: str, fence: Fence, variables: dict[str, str], call: Call) ->
         assert line.split()[0] in HARMLESS, f"{fence.place}: say why this is not run: {line}"
         subprocess.run(["bash", "-ec", line], check=True)
         return
-    code, out, err = call(words)
+    code, out, err = call(*words)
     assert code == 0, f"{fence.place}: {line}: {out}{err}"
     _, piped, pipe = line.partition(" | ")
     if piped:
