@@ -19,7 +19,19 @@ from ablation import cli
 from ablation.analyze_commands import in_order
 from ablation.results import StudyResults
 from ablation.spec import StudySpec
-from tests.docs.pages import PAGES, ROOT, RUN, SHOWN, Fence, all_fences, fences, in_folder, inline_commands, lines, words_of
+from tests.docs.pages import (
+    PAGES,
+    ROOT,
+    RUN,
+    SHOWN,
+    Fence,
+    all_fences,
+    fences,
+    in_folder,
+    inline_commands,
+    lines,
+    words_of,
+)
 
 MOST_NOT_RUN = 18
 """Fences with a reason why they are not carried out. Raise it only for what needs a cluster, Docker or an hour."""

@@ -39,13 +39,15 @@ def test_the_reference_is_the_code(site: Path) -> None:
     from trainers.evaluation.catalogue import METRICS
 
     commands = (site / "reference" / "command-line.html").read_text()
-    assert all(f'id="{name}"' in commands for name in ("run", "analyze-claims", "data-simulate", "methods-show", "export"))
+    names = ("run", "analyze-claims", "data-simulate", "methods-show", "export")
+    assert all(f'id="{name}"' in commands for name in names)
     assert "--fail-under" in commands
     python = (site / "reference" / "python.html").read_text()
     assert all(f"ablation.{name}" in python for name in ablation.__all__ if name != "__version__")
     assert "trials_dataframe" in python
     fields = (site / "reference" / "study-file.html").read_text()
-    assert all(f"<code>{name}</code>" in fields for name in ("policy", "deployment_prevalence", "num_workers", "warm_start"))
+    names = ("policy", "deployment_prevalence", "num_workers", "warm_start")
+    assert all(f"<code>{name}</code>" in fields for name in names)
     metrics = (site / "reference" / "metrics.html").read_text()
     assert all(f"<code>{key}</code>" in metrics for key in METRICS)
 

@@ -38,7 +38,7 @@ def make_world(folder: Path) -> None:
     """``parts`` by the tutorial's own words, ``quickstart`` of made-up numbers with that study's encoder, a search.
 
     ``sewer`` is as ``quickstart``."""
-    tutorial = [fence for fence in fences(ROOT / "docs" / "tutorial.md")]
+    tutorial = list(fences(ROOT / "docs" / "tutorial.md"))
     with in_folder(folder):
         drawing = next(fence for fence in tutorial if fence.language == "python")
         exec(compile(drawing.text, drawing.place, "exec"), {})
