@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ablation.defect_models import load_model as load_model
     from ablation.errors import (
         AblationError as AblationError,
         DataError as DataError,
+        MissingExtra as MissingExtra,
         NothingMatched as NothingMatched,
         PlanError as PlanError,
         ServiceUnavailable as ServiceUnavailable,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ablation.plan import Plan as Plan, plan as plan
     from ablation.results import StudyResults as StudyResults, load_study as load_study
     from ablation.scoring import score as score
+    from ablation.search import search as search
     from ablation.spec import StudySpec as StudySpec
     from ablation.store import Store as Store, TrialState as TrialState, TrialStatus as TrialStatus
     from ablation.trial import Trial as Trial
@@ -35,17 +38,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "AblationError": "errors", "DataError": "errors", "NothingMatched": "errors", "PlanError": "errors",
-    "ServiceUnavailable": "errors", "SpecError": "errors", "StoreError": "errors", "StudyLocked": "errors",
-    "StudySpec": "spec", "Plan": "plan", "Trial": "trial", "StudyResults": "results", "load_study": "results",
-    "score": "scoring", "Store": "store", "TrialState": "store", "TrialStatus": "store",
+    "AblationError": "errors", "DataError": "errors", "MissingExtra": "errors", "NothingMatched": "errors",
+    "PlanError": "errors", "ServiceUnavailable": "errors", "SpecError": "errors", "StoreError": "errors",
+    "StudyLocked": "errors", "StudySpec": "spec", "Plan": "plan", "Trial": "trial", "StudyResults": "results",
+    "load_study": "results", "load_model": "defect_models", "score": "scoring", "Store": "store",
+    "TrialState": "store", "TrialStatus": "store",
 }
-__all__ = [*_HOME, "plan", "run", "__version__"]  # noqa: PLE0604 - all names are strings
+__all__ = [*_HOME, "plan", "run", "search", "__version__"]  # noqa: PLE0604 - all names are strings
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plan":
-        return importlib.import_module("ablation.plan")  # a module that can be called, see its last lines
+    if name in ("plan", "search"):
+        return importlib.import_module(f"ablation.{name}")  # a module that can be called, see its last lines
     if name not in _HOME:
         raise AttributeError(f"module 'ablation' has no attribute {name!r}")
     return getattr(importlib.import_module(f"ablation.{_HOME[name]}"), name)

@@ -116,6 +116,28 @@ def next(name: Name, metric: Metric = "probe/auroc", store: StoreOption = None,
     print(found.spec.to_yaml(), end="")
 
 
+@app.command(epilog="Example: ablation analyze search fair; ablation analyze search fair --recipes > tuned.yaml")
+def search(name: Name, store: StoreOption = None, format: FormatOption = Format.table,
+           metric: Annotated[str | None, typer.Option("--metric", "-m", help="an objective of the search")] = None,
+           candidates: Annotated[bool, typer.Option("--candidates", help="one row per candidate")] = False,
+           recipes: Annotated[bool, typer.Option("--recipes", help="print the winners as a study file")] = False,
+           ) -> None:
+    """What each hyper-parameter search spent and found."""
+    from ablation.analysis.search_tables import accounting
+    from ablation.errors import NothingMatched
+    from ablation.results import load_study
+
+    results = load_study(name, store=store)
+    if recipes:
+        print(results.best_recipes(metric).to_yaml(), end="")
+        return
+    frame = results.search_dataframe()
+    frame = frame if metric is None else frame[frame["metric"] == metric]
+    if frame.empty:
+        raise NothingMatched(f"study '{name}' has no search{f' by {metric}' if metric else ''}")
+    emit(frame if candidates else accounting(frame), format)
+
+
 def in_order(words: list[str]) -> list[str]:
     """``analyze STUDY ranks`` means ``analyze ranks STUDY``."""
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}

@@ -8,6 +8,7 @@ not met, 6 Ray or MLflow unreachable, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -47,13 +48,17 @@ def init(file: Annotated[Path, typer.Argument(help="study file to write")] = Pat
     from ablation.errors import SpecError
     from ablation.template_study import study_text
 
+    if file.suffix not in (".yaml", ".yml"):
+        raise SpecError(f"{file}: a study file ends in .yaml")
     try:
         with file.open("x") as handle:
             handle.write(study_text(str(file), file.stem, data))
     except FileExistsError:
         raise SpecError(f"{file}: exists already; give another name: ablation init other.yaml") from None
     except OSError as error:
-        raise SpecError(f"{file}: cannot be written ({error.strerror})") from None
+        raise SpecError(f"{file}: cannot be written ({error.strerror}); name a file in a folder that exists") from None
+    if data is not None and not Path(data).expanduser().exists():
+        note(f"{data}: is not there yet; data.root in {file} says where the pictures are")
     note(f"{file}: written; next: ablation plan {file}, then ablation run {file}")
 
 
@@ -93,26 +98,13 @@ def validate(study: Annotated[str | None, typer.Argument(help="as for run")] = N
 
 @app.command(epilog="Example: ablation plan study.yaml 'grid.seed=[0,1,2]' --format csv")
 def plan(study: Study, overrides: Overrides = None, store: StoreOption = None, allow_tiny: Tiny = False,
-         format: FormatOption = Format.table) -> None:
-    """Show which trials a study has, with the images of each level; trains nothing."""
-    from ablation.errors import PlanError
-    from ablation.plan import Plan, plan as make_plan
-    from ablation.spec import StudySpec
+         format: FormatOption = Format.table,
+         estimate: Annotated[bool, typer.Option("--estimate", help="measure a few steps of each kind of trial here")] =
+         False) -> None:
+    """Show which trials a study has, with the images of each level, and what they will cost; trains nothing."""
+    from ablation.plan_command import show_plan
 
-    problem: PlanError | None = None
-    try:
-        planned = make_plan(StudySpec.load(study, overrides or ()), store=store, allow_tiny=allow_tiny or None)
-    except PlanError as error:
-        if not isinstance(error.plan, Plan):
-            raise
-        planned, problem = error.plan, error
-    emit(planned.to_frame(), format)
-    if format is Format.table:
-        print()
-        emit(planned.level_counts(), format)
-        print(f"\n{len(planned.trials)} trials, {len(planned.pending())} to run")
-    if problem:
-        raise problem
+    show_plan(study, overrides or [], store, allow_tiny, format, estimate)
 
 
 @app.command(epilog="Example: ablation run quickstart --store /tmp/studies")
@@ -146,11 +138,13 @@ def status(name: Annotated[str | None, typer.Argument(help="a study; default: al
            store: StoreOption = None, format: FormatOption = Format.table,
            watch: Annotated[bool, typer.Option("--watch", help="refresh until no driver runs")] = False) -> None:
     """How far a study is; reads the store only, so it works while a driver runs and after it died."""
-    from ablation.commands import study_status, watch_status
+    from ablation.commands import launch_line, study_status, watch_status
 
     if watch:
         watch_status(name, store)
     emit(study_status(name, store), format)
+    if name and (line := launch_line(name, store)):
+        note(line)
 
 
 @app.command(epilog="Example: ablation logs quickstart --follow")
@@ -215,36 +209,6 @@ def compare(name: Name, metric: Metric = "probe/auroc", store: StoreOption = Non
     emit(load_study(name, store=store).compare(metric, by), format)
 
 
-@app.command(epilog="Example: ablation export quickstart simclr-resnet18-p0.5-s0-3f9a1c2e --out model")
-def export(name: Name, key: Annotated[str, typer.Argument(help="a finished trial")],
-           out: Annotated[Path, typer.Option(help="folder to write")], store: StoreOption = None) -> None:
-    """Write a trial's encoder as a timm checkpoint with a model card, and print its folder."""
-    from ablation.encoders import export_encoder
-    from ablation.results import load_study
-
-    print(export_encoder(load_study(name, store=store), key, out))
-
-
-@app.command(epilog="Example: ablation score quickstart KEY photos/ --reference good/ --out scores.parquet")
-def score(name: Name, key: Annotated[str, typer.Argument(help="a finished trial")],
-          images: Annotated[list[Path], typer.Argument(help="image files or folders")],
-          reference: Annotated[list[Path] | None, typer.Option(help="mostly normal; default: the others")] = None,
-          out: Annotated[Path | None, typer.Option(help="a .parquet or .csv file instead of printing")] = None,
-          store: StoreOption = None, format: FormatOption = Format.table) -> None:
-    """How unusual image files are under a trial's encoder, without labels; higher = more unusual."""
-    from ablation.encoders import score_files, write_scores
-    from ablation.results import load_study
-
-    if out is not None and (out.suffix not in (".parquet", ".csv") or not out.parent.is_dir()):
-        raise typer.BadParameter(f"--out {out}: a .parquet or .csv file in a folder that exists")
-    frame = score_files(load_study(name, store=store), key, images, reference or [], note)
-    if out is None:
-        emit(frame, format)
-        return
-    write_scores(frame, out)
-    print(out)
-
-
 @app.command(epilog="Example: ablation report quickstart --out /tmp/report")
 def report(name: Name, store: StoreOption = None,
            out: Annotated[Path | None, typer.Option(help="folder [STORE/<study>/report]")] = None) -> None:
@@ -300,19 +264,29 @@ def metrics(format: FormatOption = Format.table) -> None:
     emit(metric_rows(), format)
 
 
-def main() -> None:
-    """Entry point: every error becomes one line per problem and its exit code."""
-    from ablation.analyze_commands import app as analyze_app, in_order
+@cache
+def _whole_app() -> typer.Typer:
+    from ablation.analyze_commands import app as analyze_app
     from ablation.data_commands import app as data_app
     from ablation.method_commands import app as methods_app
+    from ablation.model_commands import app as model_app
 
     app.add_typer(data_app, name="data")
     app.add_typer(analyze_app, name="analyze")
     app.add_typer(methods_app, name="methods")
+    app.add_typer(model_app)  # export and score
+    return app
+
+
+def main() -> None:
+    """Entry point: every error becomes one line per problem and its exit code."""
+    from ablation.analyze_commands import in_order
+
     try:
-        app(in_order(sys.argv[1:]), standalone_mode=True)
+        code = _whole_app()(in_order(sys.argv[1:]), prog_name="ablation", standalone_mode=False)
     except (KeyboardInterrupt, Exception) as error:
-        sys.exit(fail(error))
+        code = fail(error)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
 from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note
 from ablation.errors import SpecError
+from ablation.forecast import told
+from trainers.config import suggest
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ablation.plan import Plan
     from ablation.results import StudyResults
 
 CELL = ("key", "state", "method", "backbone", "imbalance", "seed")
@@ -25,23 +29,27 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
 
     from ablation.driver import run_plan
     from ablation.panel import Panel
-    from ablation.plan import plan as make_plan
-    from ablation.spec import StudySpec
+    from ablation.plan_command import load_plan
 
     wanted = [_gate(text) for text in gates]
-    spec = StudySpec.load(source, overrides)
-    planned = make_plan(spec, store=store, allow_tiny=allow_tiny or None)
+    planned = load_plan(source, overrides, store, allow_tiny)
+    spec = planned.spec
     todo = planned.pending()
-    note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}")
     epochs = {trial.key: trial.config.train.epochs for trial in planned.trials}
+    most = None if planned.search is None else planned.search.most_trials
+    note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}" if most is None else
+         f"{spec.name}: {search_size(planned)}, in {planned.study_dir}")
     try:
-        with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True)) as panel:
+        console = Console(stderr=True, emoji=False)
+        with Panel(spec.name, epochs, len(planned.trials) - len(todo), console, most) as panel:
             results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
                                max_concurrent=max_concurrent)
     except KeyboardInterrupt as stop:
         return fail(stop)
-    frame = results.trials_dataframe()
+    frame = results.reported_trials()
     emit(_short(frame), Format.table)
+    if accuracy := told(planned.store):
+        note(f"{spec.name}: {accuracy}")
     print(f"\nreport: {planned.study_dir / 'report' / 'report.html'}")
     note(f"browse: ablation ui{f' --store {store}' if store else ''}")
     missed = [text for text, gate in zip(gates, wanted, strict=True) if not _met(results, *gate)]
@@ -54,7 +62,21 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
         note(f"{row.state}: {row.key}: {row.reason}")
     if (missing["state"] == "FAILED").any():
         return 3
-    return 130 if len(missing) else 0  # stopped by a person: the same command continues
+    unfinished = planned.search is not None and not planned.search.complete
+    return 130 if len(missing) or unfinished else 0  # stopped by a person: the same command continues
+
+
+def search_size(planned: Plan) -> str:
+    """What a search will train at most, in words."""
+    search = planned.search
+    assert search is not None
+    settings = search.settings
+    budgets = ((settings.num_samples, "candidates"), (settings.max_epochs, "epochs"),
+               (settings.gpu_seconds, "s of training"))
+    limits = [f"{budget:g} {unit}" for budget, unit in budgets if budget]
+    done = sum(search.ended(one) for one in search.searches)
+    return (f"{len(search.searches)} searches of at most {' or '.join(limits)} on {len(settings.seeds)} seed(s), "
+            f"{done} of them done, then recipe and winners on {len(search.fresh_seeds)} fresh seed(s)")
 
 
 def detach_study(source: str, overrides: list[str], *, store: str | None, tracking_uri: str | None,
@@ -120,8 +142,15 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
                      "attempt": status.attempt, "host": status.host, "heartbeat": beat, "flags": list(status.flags),
                      "reason": status.reason, "message": status.message})
     if len(rows) > TABLE_ROWS:
-        rows.sort(key=lambda row: row["state"] in QUIET)
+        rows.sort(key=lambda row: row["state"] in QUIET or row["reason"] == "pruned")
     return pd.DataFrame(rows)
+
+
+def launch_line(name: str, store: str | None) -> str | None:
+    """What the last launch of a study was expected to take, and took."""
+    from ablation.store import Store
+
+    return told(Store(store).study(name))
 
 
 def watch_status(name: str | None, store: str | None) -> None:
@@ -138,7 +167,7 @@ def watch_status(name: str | None, store: str | None) -> None:
         studies = [load_study(name, store=store).store] if name else list(map(opened.study, opened.studies()))
         return any(study.lock_holder() is not None for study in studies)
 
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
         while driven():
             if console.is_terminal:
@@ -153,20 +182,32 @@ def trial_rows(name: str, store: str | None, where: str | None, everything: bool
 
     frame = load_study(name, store=store).trials_dataframe()
     if where:
-        try:
-            frame = frame.query(where)
-        except Exception as error:  # pandas passes on whatever its parser or the columns raise
-            raise SpecError(f"--where {where!r}: {str(error).splitlines()[0]} (columns: {', '.join(CELL)}, "
-                            "and `metrics.probe/auroc` in backticks)") from None
+        frame = _matching(frame, where)
         if frame.empty:
             raise NothingMatched(f"no trial of '{name}' matches {where!r}")
     return frame if everything else _short(frame)
 
 
+def _matching(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = f"columns: {', '.join(CELL)}, and `metrics.probe/auroc` in backticks"
+    try:
+        chosen = frame.eval(where)
+    except Exception as error:  # pandas passes on whatever its parser or the columns raise
+        said = (str(error).splitlines() or [type(error).__name__])[0].removesuffix(" (<unknown>, line 1)")
+        raise SpecError(f"--where {where!r}: {said} ({columns})") from None
+    if not isinstance(chosen, pd.Series) or chosen.dtype.kind != "b":
+        why = "= assigns, == compares" if isinstance(chosen, pd.DataFrame) else "must be true or false for each trial"
+        raise SpecError(f"--where {where!r}: {why}, e.g. method == 'simclr' ({columns})")
+    return frame[chosen]
+
+
 def _short(frame: pd.DataFrame) -> pd.DataFrame:
     """The cell and the main scores; a column in which no trial has anything is left out."""
+    head = [*CELL, "role"] if "role" in frame and frame["role"].nunique() > 1 else list(CELL)
     columns = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
-    return frame[[*CELL, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
+    return frame[[*head, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
 
 
 def _driver(study: Any) -> str:
@@ -175,11 +216,19 @@ def _driver(study: Any) -> str:
 
 
 def _gate(text: str) -> tuple[str, float]:
+    from trainers.evaluation.catalogue import METRICS
+
     metric, _, value = text.partition("=")
     try:
-        return metric, float(value)
+        least = float(value)
     except ValueError:
-        raise SpecError(f"--fail-under {text!r}: expected metric=number, e.g. probe/auroc=0.8") from None
+        least = math.nan
+    if not math.isfinite(least):
+        raise SpecError(f"--fail-under {text!r}: expected metric=number, e.g. probe/auroc=0.8")
+    if metric not in METRICS:  # else it would be told after hours of training
+        raise SpecError(f"--fail-under {text!r}: unknown metric '{metric}'{suggest(metric, METRICS)}; "
+                        "see: ablation metrics")
+    return metric, least
 
 
 def _met(results: StudyResults, metric: str, least: float) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ablation.errors import NothingMatched, StudyLocked
+from ablation.ledger import PRUNED
 from ablation.store import StudyStore, TrialState
 from trainers.config import suggest
 
@@ -81,15 +82,18 @@ def stop_driver(study: StudyStore, patience: float = STOP_SECONDS) -> int:
 def retry_trials(study: StudyStore, keys: Sequence[str]) -> list[str]:
     """Make failed, stopped and stale trials PENDING again; they continue from their checkpoints at the next run.
 
-    Raises ``StudyLocked`` while a driver runs: it may be about to write what would be reset.
+    Raises ``StudyLocked`` while a driver runs: it may be about to write what would be reset. What a search has ended
+    stays ended.
     """
     wanted = matching_keys(study, keys)
+    if not any(study.read_state(key).state in RETRIED for key in wanted):
+        raise NothingMatched(f"study '{study.name}': none of these trials has failed or was stopped")
     with study.lock():
-        chosen = [key for key in wanted if study.read_state(key).state in RETRIED]
+        states = {key: study.read_state(key) for key in wanted}
+        chosen = [key for key, status in states.items()
+                  if status.state in RETRIED and status.reason != PRUNED["reason"]]
         for key in chosen:
             study.reset(key)
-    if not chosen:
-        raise NothingMatched(f"study '{study.name}': none of these trials has failed or was stopped")
     return chosen
 
 

@@ -20,7 +20,7 @@ def simulate(root: Annotated[Path, typer.Argument(help="folder to write; the exa
              train: Annotated[int, typer.Option(min=2, help="labelled training images")] = 3000,
              val: Annotated[int, typer.Option(min=2, help="labelled hold-out images")] = 800,
              test: Annotated[int, typer.Option(min=0, help="images without labels")] = 0,
-             prevalence: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of defects")] = 0.5,
+             prevalence: Annotated[float, typer.Option(min=0.001, max=0.999, help="share of defects")] = 0.5,
              size: Annotated[int, typer.Option(min=32, max=768, help="side of an image, pixels")] = 96,
              seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
     """Draw sewer-pipe images with defects and write them as Sewer-ML writes its own."""

@@ -16,16 +16,18 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablation import low_memory
-from ablation.access import refusal, require_answer, require_token
-from ablation.errors import ServiceUnavailable, SpecError, StoreError
+from ablation import forecast, low_memory
+from ablation.access import cluster_address, refusal, require_answer, require_token
+from ablation.calibration import seat
+from ablation.errors import ServiceUnavailable, StoreError
 from ablation.events import Event, OnEvent
-from ablation.ledger import ASKED, STOPPED
+from ablation.launch import make_pending, settle, write_report
+from ablation.ledger import ASKED, PRUNED
 from ablation.pictures import prepare_pictures
 from ablation.placement import Machines, Node, Placement
 from ablation.signals import finish_first, interrupt, on_signal, stop_tune
@@ -36,8 +38,11 @@ from ablation.watch import Watch
 if TYPE_CHECKING:
     from ablation.plan import Plan
     from ablation.results import StudyResults
+    from ablation.search import SearchRun
     from ablation.spec import StudySpec
     from ablation.trial import Trial
+
+    Feed = tuple[SearchRun, Callable[[Trial], dict[str, Any]]]
 
 START_ATTEMPTS = 3
 OBJECT_STORE_BYTES = 256 * 2**20  # jobs are plain data; pictures travel by memory-mapped files
@@ -57,42 +62,44 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     tell = on_event or (lambda event: None)
     study = StudyStore(plan.study_dir)
     store = Store(study.path.parent)
+    todo = plan.pending()
+    if todo and cluster_address(address) is None:  # what cannot be is told before anything is written
+        seat(plan, todo)
+    copy = Mirror(store, study, tracking_uri)
     with study.lock(), on_signal(interrupt):
         study.clear_stop()
+        if plan.search is not None:
+            plan.search.refresh()  # another driver may have gone on with it since it was planned
         plan.save()
         todo = plan.pending()
         for trial in todo:
-            _make_pending(study, trial.key)
+            make_pending(study, trial.key)
         begun = time.time()
-        if todo:
-            mirror = BackgroundMirror(Mirror(store, study, tracking_uri), lambda text: tell(Event("warning", text)))
+        if todo or not (plan.search is None or plan.search.complete):
+            forecast.begin(plan, address, max_concurrent, tell)
+            mirror = BackgroundMirror(copy, lambda text: tell(Event("warning", text)))
             try:
                 _train(plan, todo, study, address, max_concurrent, mirror, tell)
             finally:
                 with on_signal(finish_first):
-                    _settle(study, [trial.key for trial in todo], begun)
-                    report = _report(study, store, tell)
+                    settle(study, [trial.key for trial in todo] if plan.search is None else study.planned_keys(), begun)
+                    forecast.end(plan, max_concurrent, tell)
+                    report = write_report(study, store, tell)
                     mirror.finish(report)
         elif not (study.path / "report" / "report.html").exists():
-            _report(study, store, tell)
+            write_report(study, store, tell)
     return load_study(study.name, store=store.root)
-
-
-def _make_pending(study: StudyStore, key: str) -> None:
-    """What an earlier launch said of a trial (failed, asked to stop) says nothing of this one."""
-    study.clear_stop(key)
-    status = study.written_status(key)
-    if status.state is not TrialState.PENDING and status.reason != "unreadable":
-        study.write_state(key, dataclasses.replace(status, state=TrialState.PENDING, reason=None, message=None,
-                                                   heartbeat=None, finished=None, flags=()))
 
 
 def _train(plan: Plan, todo: list[Trial], study: StudyStore, address: str | None, max_concurrent: int | None,
            mirror: BackgroundMirror, tell: OnEvent) -> None:
     """Prepare the pictures, hand the trials to Tune in waves, wait."""
-    cache_dir = prepare_pictures(todo, tell)
+    cache_dir = prepare_pictures(todo or list(plan.trials), tell)
     with connect(address, tell) as machines, on_signal(interrupt):  # again: Ray has put its own handler
         placement = Placement(plan.spec.resources, machines, study)
+        if plan.search is not None:
+            _search(plan, placement, study, cache_dir, max_concurrent, mirror, tell)
+            return
         left = list(todo)
         attempts = {trial.key: study.read_state(trial.key).attempt for trial in todo}
         while left:
@@ -110,11 +117,35 @@ def _train(plan: Plan, todo: list[Trial], study: StudyStore, address: str | None
             left = [trial for trial in left if trial.key not in done]
 
 
+def _search(plan: Plan, placement: Placement, study: StudyStore, cache_dir: Path, max_concurrent: int | None,
+            mirror: BackgroundMirror, tell: OnEvent) -> None:
+    """Let the search say trial after trial what Tune trains next."""
+    from ablation.search import SearchRun
+
+    run = SearchRun(plan, lambda text: tell(Event("warning", text)))
+    cpus, gpus = placement.each(run.most_at_once)
+
+    def job_of(trial: Trial) -> dict[str, Any]:
+        return _jobs([(trial, cpus, gpus)], plan, cache_dir)[0]
+
+    while True:
+        try:
+            return _fit(plan, [], study, max_concurrent, mirror, tell, (run, job_of))
+        except RuntimeError as error:
+            if low_memory.SIGN not in str(error):
+                raise
+            lost = [run.begun[key] for key in run.running]
+            _, max_concurrent = low_memory.fewer_at_once(study, lost, max_concurrent, plan.spec.retries)
+            for trial in lost:
+                run.ended(trial.key)
+            tell(Event("warning", f"a node ran out of memory: going on with {max_concurrent} trial(s) at once"))
+
+
 @contextmanager
 def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
     """Raises ``ServiceUnavailable`` when ``address`` (or ``RAY_ADDRESS``) names a cluster that does not answer."""
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    local = address in (None, "local")
+    address = cluster_address(address)
+    local = address is None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if local:
@@ -128,10 +159,6 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
         options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
                    "object_store_memory": OBJECT_STORE_BYTES}
     else:
-        if str(address).startswith("http"):
-            raise SpecError(f"--address {address}: this is the dashboard, which takes a study with --detach; without "
-                            "it name the cluster itself, e.g. HOST:6379")
-        require_answer(str(address))
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # a refused token would be told every second
     tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
     attempts = START_ATTEMPTS if local else 1
@@ -196,7 +223,8 @@ def _jobs(wave: list[tuple[Trial, int, float]], plan: Plan, cache_dir: Path) -> 
 
 
 def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurrent: int | None,
-         mirror: BackgroundMirror, tell: OnEvent) -> None:
+         mirror: BackgroundMirror, tell: OnEvent, search: Feed | None = None) -> None:
+    """Train ``jobs``, or whatever a search wants next."""
     from ray import tune
 
     from ablation.worker import Gang, Job, end_elsewhere
@@ -207,12 +235,14 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
     watch = Watch(study, end_elsewhere, tell)
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=study.path))
     trainable = tune.with_resources(Gang, lambda config: Job(**config["job"]).resources())
+    run = search[0] if search else None
+    source: dict[str, Any] = {"search_alg": _searcher(study, *search), "num_samples": -1} if search else {}
     tuner = tune.Tuner(
-        trainable, param_space={"job": tune.grid_search(jobs)},
+        trainable, param_space=None if search else {"job": tune.grid_search(jobs)},
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=max_concurrent,
-                                    trial_dirname_creator=lambda trial: trial.trial_id),
+                                    trial_dirname_creator=lambda trial: trial.trial_id, **source),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, watch, tell)],
+            name="tune", storage_path=str(scratch), verbose=0, callbacks=[_listener(study, mirror, watch, tell, run)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trainer keeps its own
             failure_config=tune.FailureConfig(max_failures=plan.spec.retries + 1)))
     try:
@@ -223,13 +253,43 @@ def _fit(plan: Plan, jobs: list[dict[str, Any]], study: StudyStore, max_concurre
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    left = [status for job in jobs if (status := study.read_state(job["key"])).state in
-            (TrialState.PENDING, TrialState.RUNNING, TrialState.STOPPED) and status.reason != ASKED["reason"]]
+    keys = [job["key"] for job in jobs] if run is None else run.begun
+    left = [status for key in keys if (status := study.read_state(key)).state in
+            (TrialState.PENDING, TrialState.RUNNING, TrialState.STOPPED)
+            and status.reason not in (ASKED["reason"], PRUNED["reason"])]
     if left or stops:
         raise KeyboardInterrupt(f"{len(left)} trials left")
 
 
-def _listener(study: StudyStore, mirror: BackgroundMirror, watch: Watch, tell: OnEvent) -> Any:
+def _searcher(study: StudyStore, run: SearchRun, job_of: Callable[[Trial], dict[str, Any]]) -> Any:
+    """Tune's question what comes next, passed on to the search."""
+    from ray.tune.search import Searcher
+
+    class NextTrial(Searcher):  # type: ignore[misc]
+        def __reduce__(self) -> Any:
+            return Searcher, ()  # as the listener below
+
+        def suggest(self, trial_id: str) -> Any:
+            trial = run.next()
+            if trial is None:
+                return None if run.running else Searcher.FINISHED
+            make_pending(study, trial.key)
+            return {"job": job_of(trial)}
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            """The listener has said it already."""
+
+        def save(self, checkpoint_path: str) -> None:
+            """The plan in the store is what a search goes on from."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """Never asked: Tune's own restore is not used."""
+
+    return NextTrial()
+
+
+def _listener(study: StudyStore, mirror: BackgroundMirror, watch: Watch, tell: OnEvent,
+              run: SearchRun | None = None) -> Any:
     """Tune's callbacks -> events for people, and hints for the MLflow mirror."""
     from ray import tune
 
@@ -247,14 +307,19 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, watch: Watch, tell: O
             mirror.touch(key)
             if not result.get("done"):
                 loss = result.get("loss")
+                if run is not None:
+                    run.epoch_ended(key, result["epoch"])
                 tell(Event("epoch", f"loss {loss:.4f}" if loss is not None else "", key, result["epoch"]))
                 return
             watch.ended(key)
+            if run is not None:
+                run.ended(key)
             if result.get("state") == "FINISHED":
                 score = result["metrics"].get("probe/auroc")
                 tell(Event("finished", ",".join(result["flags"]), key, result["epoch"], score))
             elif result.get("state") == "STOPPED":
-                tell(Event("stopped", str(result.get("message")), key, result["epoch"]))
+                kind = "pruned" if result.get("reason") == PRUNED["reason"] else "stopped"
+                tell(Event(kind, str(result.get("message")), key, result["epoch"]))
             else:
                 tell(Event("failed", f"{result.get('reason')}: {result.get('message')}", key, result["epoch"]))
 
@@ -275,29 +340,9 @@ def _listener(study: StudyStore, mirror: BackgroundMirror, watch: Watch, tell: O
                 study.write_error(key, str(trial.get_error() or cause))
             except StoreError as error:  # raised here it would end the study
                 tell(Event("warning", str(error)))
+            if run is not None:
+                run.ended(key)
             mirror.touch(key)
             tell(Event("failed", f"{reason}: {cause[:200]}", key))
 
     return Listener()
-
-
-def _settle(study: StudyStore, keys: list[str], begun: float) -> None:
-    """No trial of this launch may stay RUNNING once its driver is gone."""
-    for key in keys:
-        status = study.read_state(key)
-        waiting = status.state is TrialState.PENDING and status.attempt  # of an earlier launch: it has a checkpoint
-        if waiting or (status.state in (TrialState.RUNNING, TrialState.STALE) and (status.started or 0) >= begun):
-            study.update_state(key, finished=time.time(), **STOPPED)
-
-
-def _report(study: StudyStore, store: Store, tell: OnEvent) -> Path | None:
-    """The report is worth a warning, never a study. ``ABLATION_REPORT=0``: none."""
-    from ablation.results import load_study
-
-    if os.environ.get("ABLATION_REPORT") == "0":
-        return None
-    try:
-        return Path(load_study(study.name, store=store.root).report()).parent
-    except Exception as error:
-        tell(Event("warning", f"no report: {type(error).__name__}: {error}"))
-        return None

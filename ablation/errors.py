@@ -62,3 +62,9 @@ class ServiceUnavailable(AblationError):
     """Ray or MLflow cannot be reached."""
 
     exit_code = 6
+
+
+class MissingExtra(AblationError):
+    """A package of an optional extra is not installed; the text says how to install it."""
+
+    exit_code = 2

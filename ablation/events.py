@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Event:
-    """``kind``: plan, start, epoch, finished, failed, stopped, retry (of a trial), note, warning (of the study)."""
+    """``kind``: plan, start, epoch, finished, failed, stopped, pruned, retry (of a trial), note, warning (of the
+    study)."""
 
     kind: str
     text: str = ""

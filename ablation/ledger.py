@@ -21,6 +21,9 @@ STOPPED: dict[str, Any] = {"state": TrialState.STOPPED, "reason": "stopped",
 ASKED: dict[str, Any] = {"state": TrialState.STOPPED, "reason": "stop_requested",
                          "message": "stopped by 'ablation stop'; run again to continue"}
 
+PRUNED: dict[str, Any] = {"state": TrialState.STOPPED, "reason": "pruned",
+                          "message": "ended early by the search"}
+
 
 class Ledger:
     """Opens a trial as RUNNING and beats until it ends. Usable without Ray."""
@@ -76,6 +79,10 @@ class Ledger:
     def stop_as_asked(self) -> None:
         """As ``stop``, for a trial that a person has stopped."""
         self._close(**ASKED)
+
+    def prune(self) -> None:
+        """End for good a trial that its search has no further use for."""
+        self._close(**PRUNED)
 
     def _close(self, state: TrialState, **changes: Any) -> None:
         self._closed.set()

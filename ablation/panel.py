@@ -23,9 +23,13 @@ EPOCH_LINE_SECONDS = 20.0
 class Panel:
     """Feed it every ``Event`` of ``ablation.run(on_event=panel)``; use it as a context manager."""
 
-    def __init__(self, name: str, epochs: dict[str, int], num_finished: int, console: Console) -> None:
+    def __init__(self, name: str, epochs: dict[str, int], num_finished: int, console: Console,
+                 num_planned: int | None = None) -> None:
+        """``num_planned``: of a search, whose trials are not known yet."""
         self.name, self.epochs, self.console = name, epochs, console
-        self.num_planned, self.num_before = len(epochs), num_finished
+        self.num_planned, self.num_before = num_planned or len(epochs), num_finished
+        self.num_pruned = 0
+        self.usual = max(epochs.values(), default=0)
         self.begun = time.monotonic()
         self.running: dict[str, tuple[int, str]] = {}
         self.done: dict[str, float | None] = {}
@@ -44,7 +48,8 @@ class Panel:
                  trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
-        self.console.print(self.summary(), highlight=False)
+        if kind is None or self.running or self.done or self.failed:  # else it ended before anything began
+            self.console.print(self.summary(), highlight=False)
 
     def __call__(self, event: Event) -> None:
         self._record(event)
@@ -56,10 +61,11 @@ class Panel:
     def _record(self, event: Event) -> None:
         if event.kind in ("start", "epoch"):
             self.running[event.key] = (event.epoch, event.text)
-        elif event.kind in ("finished", "failed", "stopped", "retry"):
+        elif event.kind in ("finished", "failed", "stopped", "pruned", "retry"):
             self.running.pop(event.key, None)
         if event.kind == "finished":
             self.done[event.key] = event.score
+        self.num_pruned += event.kind == "pruned"
         if event.kind == "failed":
             self.failed[event.key] = event.text
         if event.kind in ("note", "warning", "retry", "failed", "stopped") or (event.kind == "finished" and event.text):
@@ -72,7 +78,7 @@ class Panel:
             if now - self._said.get(event.key, self.begun) < EPOCH_LINE_SECONDS:
                 return ""
             self._said[event.key] = now
-            return f"  {event.key}  epoch {event.epoch}/{self.epochs.get(event.key, '?')}  {event.text}"
+            return f"  {event.key}  epoch {event.epoch}/{self.epochs.get(event.key, self.usual)}  {event.text}"
         if event.kind in ("note", "warning"):
             return event.text if event.kind == "note" else f"warning: {event.text}"
         count = f"[{self.num_ended}/{self.num_planned}]"
@@ -81,11 +87,12 @@ class Panel:
 
     @property
     def num_ended(self) -> int:
-        return self.num_before + len(self.done) + len(self.failed)
+        return self.num_before + len(self.done) + len(self.failed) + self.num_pruned
 
     def summary(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self.begun), 60)
-        return (f"{self.name}: {self.num_before + len(self.done)} of {self.num_planned} finished, "
+        pruned = f"{self.num_pruned} ended early, " if self.num_pruned else ""
+        return (f"{self.name}: {self.num_before + len(self.done)} of {self.num_planned} finished, {pruned}"
                 f"{len(self.failed)} failed, {minutes} min {seconds:02d} s")
 
     def render(self) -> Any:
@@ -95,7 +102,7 @@ class Panel:
                      f"{self.num_ended}/{self.num_planned}", f"{len(self.failed)} failed", self._eta())
         rows = Table.grid(padding=(0, 2))
         for key, (epoch, text) in list(self.running.items())[:MAX_RUNNING]:
-            rows.add_row("", key, f"epoch {epoch}/{self.epochs.get(key, '?')}", text)
+            rows.add_row("", key, f"epoch {epoch}/{self.epochs.get(key, self.usual)}", text)
         if len(self.running) > MAX_RUNNING:
             rows.add_row("", f"… and {len(self.running) - MAX_RUNNING} more running")
         best = sorted(((score, key) for key, score in self.done.items() if score is not None), reverse=True)[:3]
@@ -106,8 +113,9 @@ class Panel:
     def _eta(self) -> str:
         """From epochs done in this launch; says nothing before the first."""
         steps = sum(epoch for epoch, _ in self.running.values())
-        steps += sum(self.epochs.get(key, 0) for key in (*self.done, *self.failed))
-        total = sum(self.epochs.values()) * (self.num_planned - self.num_before) / max(1, self.num_planned)
+        steps += sum(self.epochs.get(key, self.usual) for key in (*self.done, *self.failed))
+        mean = sum(self.epochs.values()) / max(1, len(self.epochs))
+        total = mean * (self.num_planned - self.num_before)
         elapsed = time.monotonic() - self.begun
         if not steps:
             return f"{elapsed:.0f} s"

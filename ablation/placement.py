@@ -89,6 +89,12 @@ class Placement:
         gpus = [shares.get(kind(trial), whole) if wanted == "auto" else float(wanted) for trial in chosen]
         return [(trial, self._cpus(len(chosen), share), share) for trial, share in zip(chosen, gpus, strict=True)]
 
+    def each(self, num_trials: int) -> tuple[int, float]:
+        """CPUs and share of a GPU per rank for up to ``num_trials`` trials whose memory nobody has measured."""
+        wanted = self.resources.gpus_per_worker
+        gpus = (1.0 if self.machines.gpus else 0.0) if wanted == "auto" else float(wanted)
+        return self._cpus(num_trials, gpus), gpus
+
     def _shares(self, trials: Sequence[Trial]) -> dict[str, float]:
         """Share of a card by kind of trial, from the largest peak of those that have finished on a GPU."""
         peaks: dict[str, float] = {}

@@ -10,11 +10,12 @@ import dataclasses
 import itertools
 import sys
 import types
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablation import plan_checks
 from ablation.errors import DataError, PlanError, SpecError
 from ablation.spec import SECTIONS, StudySpec
 from ablation.store import Store, StudyStore, TrialState
@@ -25,17 +26,20 @@ from trainers.config import (
     DataConfig,
     Imbalance,
     ImbalanceConfig,
+    OptimConfig,
     TrainConfig,
     decode,
-    problems,
 )
 from trainers.names import short_name
 from trainers.recipes import resolve_train
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-    from trainers.data.index import Index
+    from ablation.search_plan import SearchPlan
+    from trainers.data.imbalance import Subset
+    from trainers.data.index import AbstractDataset
 
 Cell = tuple[str, str, Imbalance, int]
 
@@ -50,6 +54,13 @@ class Plan:
     problems: tuple[str, ...]
     """Empty, unless the plan comes out of a ``PlanError``."""
     store: StudyStore
+    dataset: AbstractDataset = field(repr=False, compare=False)
+    needed: np.ndarray = field(repr=False, compare=False)
+    """Positions in the data set's index of all pictures that any trial looks at, ascending."""
+    embedded: dict[str, int] = field(repr=False, compare=False)
+    """By digest of a subset: pictures that one evaluation looks at."""
+    search: SearchPlan | None = None
+    """Of a study with ``search``; then ``trials`` are those that were known when it was planned."""
 
     @property
     def study_dir(self) -> Path:
@@ -59,9 +70,31 @@ class Plan:
         return {trial.key: self.store.read_state(trial.key).state for trial in self.trials}
 
     def pending(self) -> list[Trial]:
-        """Planned and not FINISHED, in plan order: failed, stopped and interrupted trials are among them."""
+        """Planned and not FINISHED, in plan order: failed, stopped and interrupted trials are among them.
+
+        Of a search only what is known so far, and nothing that it has ended early.
+        """
+        if self.search is not None:
+            return self.search.pending()
         states = self.states()
         return [trial for trial in self.trials if states[trial.key] is not TrialState.FINISHED]
+
+    def num_embedded(self, trial: Trial) -> int:
+        """Pictures and augmented views that one evaluation of a trial puts through its encoder."""
+        settings = trial.config.evaluation
+        views = min(settings.view_images, settings.max_images) * settings.views_per_image
+        return views + (self.embedded.get(trial.subset.digest, 0) if trial.subset else 0)
+
+    def estimate(self, measure: bool = True) -> pd.DataFrame:
+        """What each trial that is not FINISHED will cost on this machine: seconds, memory, disk, GPU-hours, how sure.
+
+        ``measure`` runs a few steps of each kind of trial that neither an earlier measurement nor finished trials in
+        the store know; else such trials have NaN. The study as a whole: ``frame.attrs["study"]``. See
+        ``ablation.estimate``. Raises ``PlanError`` where this machine can never hold a trial.
+        """
+        from ablation.estimate import estimate
+
+        return estimate(self, measure=measure).to_frame()
 
     def to_frame(self) -> pd.DataFrame:
         """One row per trial: key, state, method, backbone, imbalance, seed, num_defects, num_normals."""
@@ -94,8 +127,15 @@ class Plan:
         for trial in self.trials:
             self.store.write_trial(trial.key, trial.record())
         self.store.write_study(self.spec.to_yaml())
-        self.store.write_plan({"study": self.spec.name, "data_digest": self.data_digest,
-                               "trials": [trial.row() for trial in self.trials]})
+        self.write_rows()
+
+    def write_rows(self) -> None:
+        """``plan.json`` alone: what a search does whenever it has grown."""
+        head = {"study": self.spec.name, "data_digest": self.data_digest}
+        if self.search is not None:
+            self.store.write_plan(head | {"trials": self.search.rows(), "search": self.search.record()})
+        else:
+            self.store.write_plan(head | {"trials": [trial.row() for trial in self.trials]})
 
 
 def plan(spec: StudySpec, store: Store | str | Path | None = None, allow_tiny: bool | None = None) -> Plan:
@@ -105,34 +145,65 @@ def plan(spec: StudySpec, store: Store | str | Path | None = None, allow_tiny: b
     ``allow_tiny`` replaces the study's own setting.
     """
     study_store = Store.open(store).study(spec.name)
-    planner = _Planner(spec, spec.allow_tiny if allow_tiny is None else allow_tiny)
-    cells = itertools.product(spec.grid.method, spec.grid.backbone, spec.grid.imbalance, spec.grid.seed)
-    trials = tuple(planner.trial(cell) for cell in cells)
+    planner = Planner(spec, spec.allow_tiny if allow_tiny is None else allow_tiny)
+    search = None
+    if spec.search is not None:
+        from ablation.search_plan import SearchPlan
+
+        search = SearchPlan(spec, planner, study_store)
+        trials = search.trials()
+    else:
+        cells = itertools.product(spec.grid.method, spec.grid.backbone, spec.grid.imbalance, spec.grid.seed)
+        trials = tuple(planner.trial(cell) for cell in cells)
     result = Plan(spec=spec, trials=trials, data_digest=planner.index.digest, problems=tuple(planner.problems),
-                  store=study_store)
+                  store=study_store, dataset=planner.dataset, needed=planner.needed.nonzero()[0],
+                  embedded=planner.embedded, search=search)
     if result.problems:
         raise PlanError(result.problems, plan=result)
     return result
 
 
-class _Planner:
+class Planner:
     """Resolves cells, remembering what many of them share: sections, subsets, checks."""
 
     def __init__(self, spec: StudySpec, allow_tiny: bool) -> None:
+        import numpy as np
+
         self.spec, self.allow_tiny = spec, allow_tiny
         self.problems: dict[str, None] = {}  # an ordered set: one problem of many trials is told once
         self.data = _absolute(spec.data)
-        self.index = _open_index(self.data)
+        self.dataset = _open(self.data)
+        self.index = self.dataset.index
+        self.in_sets = np.zeros(len(self.index), dtype=bool)  # pictures that every evaluation looks at
+        self.problems |= dict.fromkeys(self._look_at_evaluation())
+        self.needed = self.in_sets.copy()
+        self.embedded: dict[str, int] = {}
         self.total = self._largest_total()
         self._sections: dict[tuple[int, ...], dict[str, Any]] = {}
         self._subsets: dict[Any, SubsetCounts | None] = {}
         self._checked: set[str] = set()
         self._digests: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-        self.problems |= dict.fromkeys(_worker_problems(spec))
+        self.problems |= dict.fromkeys(plan_checks.worker_problems(spec))
 
-    def trial(self, cell: Cell) -> Trial:
+    def _look_at_evaluation(self) -> Iterator[str]:
+        """Overrides cannot change which pictures are evaluated on."""
+        from trainers.data.imbalance import select_evaluation_sets
+        from trainers.data.index import DataError as BadData
+
+        try:
+            sets = select_evaluation_sets(self.index, self.spec.evaluation)
+        except BadData as error:
+            text = str(error)
+            yield text if text.startswith("evaluation.") else f"evaluation: {text}"
+        else:
+            for positions in vars(sets).values():
+                self.in_sets[positions] = True
+        yield from plan_checks.metric_problems(self.spec.evaluation)
+
+    def trial(self, cell: Cell, settings: Mapping[str, Any] | None = None) -> Trial:
+        """``settings`` of a search (field -> value) come after the study's overrides."""
         method, backbone, level, seed = cell
-        sections = self._resolve(cell)
+        sections = self._resolve(cell, settings or {})
         config = TrainConfig(method=method, backbone=backbone, imbalance=level, seed=seed, data=sections["data"],
                              subset=sections["imbalance"], train=sections["train"], evaluation=sections["evaluation"],
                              allow_tiny=self.allow_tiny)
@@ -153,22 +224,30 @@ class _Planner:
             self._digests[names] = plugins.digests(config)
         return self._digests[names]
 
-    def _resolve(self, cell: Cell) -> dict[str, Any]:
-        """The four sections after the overrides that match."""
+    def written(self, cell: Cell) -> OptimConfig:
+        """``train`` as the study file gives it for a cell, without the recipe."""
+        train: OptimConfig = self._resolve(cell, {})["train"]
+        return train
+
+    def _resolve(self, cell: Cell, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The four sections after the overrides that match, and the settings of a search."""
         method, backbone, level, seed = cell
         matching = tuple(number for number, override in enumerate(self.spec.overrides)
                          if override.where.matches(method=method, backbone=backbone, imbalance=level, seed=seed))
-        if matching not in self._sections:
-            raw = {name: dataclasses.asdict(getattr(self.spec, name)) for name in SECTIONS}
-            for number in matching:
-                for path, value in self.spec.overrides[number].set.items():
-                    *parents, leaf = path.split(".")
-                    target: dict[str, Any] = raw
-                    for parent in parents:
-                        target = target[parent]
-                    target[leaf] = value
-            self._sections[matching] = self._decode(raw)
-        return self._sections[matching]
+        if not settings and matching in self._sections:
+            return self._sections[matching]
+        raw = {name: dataclasses.asdict(getattr(self.spec, name)) for name in SECTIONS}
+        for changes in (*(self.spec.overrides[number].set for number in matching), settings):
+            for path, value in changes.items():
+                *parents, leaf = path.split(".")
+                target: dict[str, Any] = raw
+                for parent in parents:
+                    target = target[parent]
+                target[leaf] = value
+        sections = self._decode(raw)
+        if not settings:
+            self._sections[matching] = sections
+        return sections
 
     def _decode(self, raw: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -203,10 +282,16 @@ class _Planner:
                 found = select_subset(self.index, level, seed, config, self.allow_tiny)
                 self._subsets[name] = SubsetCounts(num_defects=found.num_defects, num_normals=found.num_normals,
                                                    counts=found.counts, digest=found.digest)
+                self._count(found)
             except (BadData, ConfigError) as error:
                 self.problems[str(error)] = None
                 self._subsets[name] = None
         return self._subsets[name]
+
+    def _count(self, subset: Subset) -> None:
+        self.needed[subset.positions] = True
+        trained_only = int((~self.in_sets[subset.positions]).sum())
+        self.embedded[subset.digest] = int(self.in_sets.sum()) + trained_only
 
     def _check(self, config: TrainConfig, subset: SubsetCounts | None) -> Iterator[str]:
         """Problems of one trial, leaving out what an equal configuration already told."""
@@ -218,18 +303,14 @@ class _Planner:
             yield (f"train.batch_size: {batch} cannot be divided by resources.num_workers "
                    f"{self.spec.resources.num_workers} (method {short_name(config.method)})")
         shared = canonical([config.data, config.subset, config.train, config.evaluation])
-        for name, check in (("", _value_problems), (config.method, _option_problems)):
+        for name, check in (("", plan_checks.value_problems), (config.method, plan_checks.option_problems)):
             if name + shared not in self._checked:
                 self._checked.add(name + shared)
                 yield from check(config)
-        own = canonical([config.method, config.backbone, config.data.image_size, config.train])
-        if {"methods", "backbones"} & set(config.plugins) and own not in self._checked:
-            self._checked.add(own)
-            yield from _plugin_problems(config)
-        evaluation = canonical(dataclasses.replace(config.evaluation, every=None))
-        if evaluation not in self._checked:
-            self._checked.add(evaluation)
-            yield from _evaluation_problems(self.index, config)
+        tried = canonical([config.method, config.backbone, config.data.image_size, sorted(config.train.options)])
+        if {"methods", "backbones"} & set(config.plugins) and tried not in self._checked:
+            self._checked.add(tried)
+            yield from plan_checks.plugin_problems(config)
 
 
 def _absolute(data: DataConfig) -> DataConfig:
@@ -238,64 +319,16 @@ def _absolute(data: DataConfig) -> DataConfig:
     return dataclasses.replace(data, root=str(Path(data.root).expanduser().resolve()))
 
 
-def _open_index(data: DataConfig) -> Index:
+def _open(data: DataConfig) -> AbstractDataset:
     from trainers.data import open_dataset
     from trainers.data.index import DataError as BadData
 
     try:
-        return open_dataset(data).index
+        return open_dataset(data)
     except BadData as error:
         raise DataError(f"data: {error}") from error
     except ConfigError as error:
         raise SpecError(str(error)) from error
-
-
-def _worker_problems(spec: StudySpec) -> Iterator[str]:
-    gpus, workers = spec.resources.gpus_per_worker, spec.resources.num_workers
-    if workers > 1 and gpus != "auto" and 0 < gpus < 1:
-        yield (f"resources.gpus_per_worker: {gpus:g} with num_workers {workers}: ranks of one trial cannot share a "
-               "GPU; use num_workers 1 to pack trials")
-
-
-def _value_problems(config: TrainConfig) -> Iterator[str]:
-    for path, message in problems(config):
-        yield f"{path.replace('subset.', 'imbalance.')}: {message}"
-
-
-def _option_problems(config: TrainConfig) -> Iterator[str]:
-    if config.train.options:
-        from trainers.methods import method_config  # loads torch: only for studies that set options of a method
-
-        try:
-            method_config(config.method, config.train.options)
-        except ConfigError as error:
-            yield f"{error} (method {short_name(config.method)}; options of one method belong into overrides)"
-
-
-def _plugin_problems(config: TrainConfig) -> Iterator[str]:
-    from trainers.rehearsal import rehearse
-
-    try:
-        rehearse(config)
-    except ConfigError as error:
-        yield str(error)
-
-
-def _evaluation_problems(index: Index, config: TrainConfig) -> Iterator[str]:
-    from trainers.data.imbalance import select_evaluation_sets
-    from trainers.data.index import DataError as BadData
-
-    try:
-        select_evaluation_sets(index, config.evaluation)
-    except BadData as error:
-        yield f"evaluation: {error}"
-    if config.evaluation.metrics:
-        from trainers.rehearsal import rehearse_metrics
-
-        try:
-            rehearse_metrics(config.evaluation.metrics)
-        except ConfigError as error:
-            yield str(error)
 
 
 class _CallableModule(types.ModuleType):

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ablation import search_results
 from ablation.analysis import claims, factors as factor_tables, selectors, tables
 from ablation.analysis.extension import MAX_MORE, Extension, extension
+from ablation.defect_models import DECISION, trial_model
 from ablation.errors import DataError, NothingMatched
+from ablation.search_settings import RECIPE
 from ablation.store import Store, StudyStore
 from ablation.trial import shown
 from trainers import plugins
@@ -19,7 +22,9 @@ from trainers.config import suggest
 
 if TYPE_CHECKING:
     from ablation.analysis.statistics import Statistic
+    from ablation.spec import StudySpec
     from trainers.export import Encoder
+    from trainers.inference.model import DefectModel
 
 _CELL = ("method", "backbone", "imbalance", "seed")
 
@@ -56,12 +61,48 @@ class StudyResults:
         """One row per planned trial, in plan order, whatever became of it.
 
         Columns: key, state, method, backbone, imbalance, seed, reason, flags (comma-separated), num_defects,
-        num_normals, params.*, metrics.*, provenance.*. ``imbalance`` is float64, or object with floats and the word
-        ``natural`` where the study has that level. Metrics of trials without a result are NaN.
+        num_normals, role (only with a search: candidate or fresh), params.*, metrics.*, provenance.*. ``imbalance`` is
+        float64, or object with floats and the word ``natural`` where the study has that level. Metrics of
+        trials without a result are NaN.
         """
-        rows = [self._row(planned) for planned in self.store.read_plan()["trials"]]
+        return self._frame(self.store.read_plan()["trials"])
+
+    def reported_trials(self, arm: str | None = None) -> pd.DataFrame:
+        """What tables and figures are about: all trials, or of a search the winners on fresh seeds.
+
+        ``arm``: ``recipe``, or one of the search's objectives; null = the first objective. Candidates are left out:
+        they were chosen among.
+        """
+        record = self.store.read_plan().get("search")
+        if record is None:
+            return self.trials_dataframe()
+        if arm is None:
+            arm = next((search["metric"] for search in record["searches"]), RECIPE)
+        frame = self.arms_dataframe()
+        return frame[frame["arm"] == arm].drop(columns="arm").reset_index(drop=True)
+
+    def arms_dataframe(self) -> pd.DataFrame:
+        """The trials of a search on fresh seeds, as ``trials_dataframe`` with a column ``arm``: ``recipe``, or the
+        objective whose winner it is. A trial stands once per arm. Empty without a search."""
+        plan = self.store.read_plan()
+        rows = {row["key"]: row for row in plan["trials"]}
+        fresh = [line for line in (plan.get("search") or {}).get("fresh", ()) if line["key"] in rows]
+        frame = self._frame([rows[line["key"]] for line in fresh])
+        return frame.assign(arm=pd.Series([line["arm"] for line in fresh], dtype=object))
+
+    def search_dataframe(self) -> pd.DataFrame:
+        """One row per candidate of each search; see ``ablation.search_results.candidates``."""
+        return search_results.candidates(self.store)
+
+    def best_recipes(self, metric: str | None = None) -> StudySpec:
+        """The study with the settings that its search found, as a study without a search: see ``search_results``."""
+        return search_results.tuned(self.store, metric)
+
+    def _frame(self, planned_rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+        rows = [self._row(planned) for planned in planned_rows]
         names = dict.fromkeys(name for row in rows for name in row)
         columns = ["key", "state", *_CELL, "reason", "flags", "num_defects", "num_normals"]
+        columns += ["role"] * ("role" in names)
         for prefix in ("params.", "metrics.", "provenance."):
             columns += sorted(name for name in names if name.startswith(prefix))
         frame = pd.DataFrame(rows, columns=columns)
@@ -83,6 +124,7 @@ class StudyResults:
         row["flags"] = ",".join(flags)
         row |= {name: planned.get(name, config.get(name)) for name in _CELL}
         row |= {name: planned.get(name, subset.get(name)) for name in ("num_defects", "num_normals")}
+        row |= {"role": planned["role"]} if "role" in planned else {}
         params = {name: value for name, value in config.items() if name not in _CELL}
         row |= _flat(params, "params.")
         numbers = (result.get("metrics") or {}) | (result.get("further") or {})
@@ -99,12 +141,12 @@ class StudyResults:
 
     def best(self, metric: str, by: Iterable[str] = (), k: int = 1) -> pd.DataFrame:
         """The ``k`` best finished trials, or those of each group of ``by``; knows which direction is better."""
-        return tables.best(self.trials_dataframe(), metric, _names(by), k)
+        return tables.best(self.reported_trials(), metric, _names(by), k)
 
     def aggregate(self, metric: str, by: Iterable[str] = tables.CELL, stat: Statistic = "mean", ci: float = 0.95,
                   n_boot: int = 10_000, seed: int = 0) -> pd.DataFrame:
         """Mean, median or interquartile mean per group, n, planned, lo, hi; see ``analysis.statistics.interval``."""
-        return tables.aggregate(self.trials_dataframe(), metric, _names(by), stat, ci, n_boot, seed)
+        return tables.aggregate(self.reported_trials(), metric, _names(by), stat, ci, n_boot, seed)
 
     def correlate(self, x: str, y: str, group: str | Sequence[str] = "method", ci: float = 0.95, n_boot: int = 1000,
                   seed: int = 0, supervised: bool = True) -> pd.DataFrame:
@@ -143,14 +185,14 @@ class StudyResults:
 
     def drop(self, metric: str, by: Sequence[str] = ("method",)) -> pd.DataFrame:
         """What rarity costs against the most balanced level; see ``analysis.factors.drop``. With references."""
-        return factor_tables.drop(self.trials_dataframe(), metric, _names(by))
+        return factor_tables.drop(self.reported_trials(), metric, _names(by))
 
     def curves(self, metric: str = "train/loss", by: Sequence[str] = tables.CELL) -> pd.DataFrame:
         """Mean curves over seeds, by epoch; see ``analysis.tables.curves``."""
-        return tables.curves(self.trials_dataframe(), self.history(), metric, _names(by))
+        return tables.curves(self.reported_trials(), self.history(), metric, _names(by))
 
     def _trials(self, supervised: bool) -> pd.DataFrame:
-        trials = self.trials_dataframe()
+        trials = self.reported_trials()
         return trials if supervised else tables.self_supervised(trials)
 
     def extension(self, metric: str = "probe/auroc", max_more: int = MAX_MORE) -> Extension:
@@ -159,11 +201,13 @@ class StudyResults:
 
         with plugins.foreign():
             spec = StudySpec.load(self.study_dir / "study.yaml")
-        return extension(self.trials_dataframe(), spec, metric, max_more)
+        if spec.search is not None:
+            raise NothingMatched(f"study '{self.name}' has a search: add seeds to grid.seed or search.fresh_seeds")
+        return extension(self.reported_trials(), spec, metric, max_more)
 
     def claims(self, metric: str = "probe/auroc") -> pd.DataFrame:
         """The paper's claims, each with this study's evidence and verdict; see ``analysis.claims.claims``."""
-        return claims.claims(self.trials_dataframe(), metric)
+        return claims.claims(self.reported_trials(), metric)
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, by default into the study's own folder; returns its page."""
@@ -181,6 +225,10 @@ class StudyResults:
             return load_encoder(path)
         except BadData as error:
             raise DataError(str(error)) from error
+
+    def model(self, key: str, threshold: str = DECISION) -> DefectModel:
+        """Encoder, probe and threshold of a finished trial: uint8 images -> probability of a defect and decision."""
+        return trial_model(self, key, threshold)
 
     def scores(self, key: str) -> pd.DataFrame:
         """Scores of each validation and test image under the probes and detectors of a finished trial."""

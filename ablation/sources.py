@@ -22,11 +22,15 @@ def read_source(source: str | Path) -> Document:
     text = str(source)
     if text.endswith((".yaml", ".yml")):
         return read_yaml(Path(text))
-    path, colon, function = text.rpartition(":")
-    if colon and path.endswith(".py"):
+    path, _, function = text.rpartition(":")
+    if function and path.endswith(".py"):
         return _document(python_function(Path(path), function), f"{Path(path).name}:{function}")
-    if text.endswith(".py"):
-        raise SpecError(f"{text}: name the function that returns the study: {text}:study")
+    if text.endswith((".py", ".py:")):
+        path = text.rstrip(":")
+        raise SpecError(f"{path}: name the function that returns the study: {path}:study")
+    if Path(text).is_dir():
+        raise SpecError(f"{text}: is a folder, not a study; 'ablation init study.yaml --data {text}' writes a study of "
+                        "the pictures in it")
     names = builtin_studies()
     if text not in names:
         known = ", ".join(names) or "none installed"
@@ -65,8 +69,10 @@ def returned(make: Callable[[], Any], wanted: type[T], origin: str) -> T:
         made = make()
     except SpecError as error:
         raise SpecError([f"{origin}: {problem}" for problem in error.problems]) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(f"{origin}: raised {type(error).__name__}: {error}") from error
+    if made is None:
+        raise SpecError(f"{origin}: returned nothing; it must end with 'return' and a {wanted.__name__}")
     if not isinstance(made, wanted):
         raise SpecError(f"{origin}: returned {type(made).__name__}, expected a {wanted.__name__}")
     return made

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -23,14 +20,27 @@ from pydantic import (
     model_validator,
 )
 
+from ablation.fields import (
+    FROM_ROOT,
+    Backbones,
+    Levels,
+    Methods,
+    Model,
+    Problems,
+    Seeds,
+    as_tuple,
+    checked,
+    dataset_problem,
+    metric_problems,
+    with_tuple,
+)
+from ablation.search_settings import Search as Search, SearchField
 from ablation.study_file import Document, Loc, apply_overrides
-from ablation.validation import FieldProblems, non_finite, plain, spec_error
-from trainers import plugins
+from ablation.validation import non_finite, plain, spec_error
 from trainers.config import (
     ConfigError,
     DataConfig,
     EvaluationConfig,
-    Imbalance,
     ImbalanceConfig,
     OptimConfig,
     data_problems,
@@ -40,9 +50,8 @@ from trainers.config import (
     suggest,
     train_problems,
 )
-from trainers.names import BACKBONE_NAMES, DATASET_NAMES, METHOD_NAMES, absolute_name, short_name
+from trainers.names import BACKBONE_NAMES
 
-Problems = Iterator[tuple[str, str]]
 SECTIONS: dict[str, tuple[Any, Callable[[Any, str], Problems]]] = {
     "data": (DataConfig, data_problems),
     "imbalance": (ImbalanceConfig, subset_problems),
@@ -53,144 +62,19 @@ _SETTABLE = ("train.", "imbalance.", "data.image_size", "data.cache_size", "eval
 _SETTABLE_TEXT = "train.*, imbalance.*, data.image_size, data.cache_size and evaluation.every"
 
 
-def _checked(check: Callable[[Any], Problems]) -> AfterValidator:
-    """A validator that may find several problems in one field."""
-
-    def validate(value: Any) -> Any:
-        found = list(check(value))
-        if found:
-            raise FieldProblems(found)
-        return value
-
-    return AfterValidator(validate)
-
-
 def _section(name: str) -> AfterValidator:
     def check(value: Any) -> Problems:
-        if name == "data" and (problem := _dataset(value.dataset)):
+        if name == "data" and (problem := dataset_problem(value.dataset)):
             yield "dataset", problem
         if name == "evaluation":
-            yield from ((f"metrics.{number}", problem) for number, problem in _each(value.metrics, _metric))
+            yield from ((f"metrics.{number}", problem) for number, problem in metric_problems(value.metrics))
         for path, message in SECTIONS[name][1](value, name):
             yield path.removeprefix(f"{name}."), message
 
-    return _checked(check)
+    return checked(check)
 
 
-def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
-    return f"unknown {kind} '{word}'{suggest(word, known) or '; there are ' + ', '.join(known)}"
-
-
-def _plugin(find: Callable[[str], Any], name: str) -> str | None:
-    try:
-        find(name)
-    except ConfigError as error:
-        return error.message
-    return None
-
-
-def _method(name: str) -> str | None:
-    if plugins.is_plugin("methods", name):
-        from trainers.methods import find_method
-
-        return _plugin(find_method, name)
-    return None if name in METHOD_NAMES else _unknown("method", name, plugins.known("methods"))
-
-
-def _dataset(name: str) -> str | None:
-    if plugins.is_plugin("datasets", name):
-        from trainers.data import find_dataset
-
-        return _plugin(find_dataset, name)
-    return None if name in DATASET_NAMES else _unknown("dataset", name, plugins.known("datasets"))
-
-
-def _metric(name: str) -> str | None:
-    from trainers.evaluation.custom import find_metric
-
-    return _plugin(find_metric, name)
-
-
-def _backbone(name: str) -> str | None:
-    if plugins.is_plugin("backbones", name):
-        from trainers.backbones import find_builder
-
-        return _plugin(find_builder, name)
-    if name in BACKBONE_NAMES:
-        return None
-    if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)?", name):
-        return f"'{name}' is no timm name (such as {', '.join(BACKBONE_NAMES)}){suggest(name, BACKBONE_NAMES)}"
-    import timm  # loads torch: only for names without a recipe
-
-    if timm.is_model(name):
-        return None
-    return f"timm knows no '{name}'{suggest(name, [*BACKBONE_NAMES, *timm.list_models()])}"
-
-
-def _level(level: Imbalance) -> str | None:
-    if level == "natural" or 0 < float(level) < 1:
-        return None
-    return f"a prevalence lies between 0 and 1, got {level} (or use the word natural)"
-
-
-def _seed(seed: int) -> str | None:
-    return "must be 0 or more" if seed < 0 else None
-
-
-def _items(check: Callable[[Any], str | None]) -> AfterValidator:
-    """At least one value, each right, none twice."""
-
-    def every(values: tuple[Any, ...]) -> Problems:
-        if not values:
-            yield "", "must name at least one value"
-        yield from ((str(number), problem) for number, problem in _each(values, check))
-
-    return _checked(every)
-
-
-def _each(values: tuple[Any, ...], check: Callable[[Any], str | None]) -> Iterator[tuple[int, str]]:
-    """(place, problem) of each value that is not right, or that tables could not tell from one before it."""
-    shown = [short_name(value) if isinstance(value, str) else value for value in values]
-    for number, value in enumerate(values):
-        if shown[number] in shown[:number]:
-            yield number, f"{shown[number]} is there twice"
-        elif problem := check(value):
-            yield number, problem
-
-
-def _absolute(value: Any) -> Any:
-    """Files of plug-ins from the root: their names travel to other processes."""
-    if isinstance(value, DataConfig):
-        return dataclasses.replace(value, dataset=absolute_name(value.dataset))
-    if isinstance(value, EvaluationConfig):
-        return dataclasses.replace(value, metrics=tuple(map(absolute_name, value.metrics)))
-    return tuple(map(absolute_name, value))
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _with_tuple(evaluation: Any) -> Any:
-    """``metrics`` as the dataclass has it; strict validation takes no list for a tuple."""
-    found = isinstance(evaluation, dict) and "metrics" in evaluation
-    return evaluation | {"metrics": _as_tuple(evaluation["metrics"])} if found else evaluation
-
-
-_MethodName: Any = Literal[METHOD_NAMES] | str  # type: ignore[valid-type]  # for editors, by the JSON schema
-_FromRoot = AfterValidator(_absolute)
-Methods = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, _MethodName | list[_MethodName]), _FromRoot,
-                    _items(_method)]
-Backbones = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, str | list[str]), _FromRoot, _items(_backbone)]
-Levels = Annotated[tuple[Imbalance, ...], BeforeValidator(_as_tuple, Imbalance | list[Imbalance]), _items(_level)]
-Seeds = Annotated[tuple[int, ...], BeforeValidator(_as_tuple, int | list[int]), _items(_seed)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Grid(_Model):
+class Grid(Model):
     """Full factorial, in this order. One value may stand without a list."""
 
     method: Methods = ("simclr", "barlow_twins", "byol", "dino", "mae")
@@ -200,7 +84,7 @@ class Grid(_Model):
     seed: Seeds = (0,)
 
 
-class Where(_Model):
+class Where(Model):
     """Which trials an override is for; a field that is left out matches every trial."""
 
     method: Methods | None = None
@@ -244,14 +128,14 @@ def _set_problems(settings: dict[str, Any]) -> Problems:
                     if where == path and not message.startswith("only with"))
 
 
-class Override(_Model):
+class Override(Model):
     """Settings of some cells only, for example ``{where: {method: dino}, set: {train.batch_size: 128}}``."""
 
     where: Where
-    set: Annotated[dict[str, Any], _checked(_set_problems)]
+    set: Annotated[dict[str, Any], checked(_set_problems)]
 
 
-class Resources(_Model):
+class Resources(Model):
     """What one trial takes."""
 
     num_workers: Annotated[int, Field(ge=1)] = 1
@@ -259,22 +143,6 @@ class Resources(_Model):
     gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     """May be a fraction, so that several trials share a GPU."""
     cpus_per_worker: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-
-
-class Search(_Model):
-    """Hyper-parameter search; not available yet."""
-
-    space: str = "default"
-    sampler: Literal["tpe", "random"] = "tpe"
-    num_samples: Annotated[int, Field(ge=1)] = 50
-    scheduler: Literal["asha"] | None = None
-    metric: str = "probe/auroc"
-    seeds: Seeds = (0,)
-
-
-def _no_search(search: Search | None) -> Problems:
-    if search is not None:
-        yield "", "search is not available yet; list the values in grid or overrides"
 
 
 def _name_problems(name: str) -> Problems:
@@ -296,25 +164,26 @@ def _value_problems(raw: dict[str, Any], error: ValidationError) -> list[tuple[L
     return found
 
 
-class StudySpec(_Model):
+class StudySpec(Model):
     """A named set of trials that share data, budget and evaluation. Building a wrong one raises ``SpecError``."""
 
-    name: Annotated[str, _checked(_name_problems)]
-    data: Annotated[DataConfig, _FromRoot, _section("data")] = DataConfig()
+    name: Annotated[str, checked(_name_problems)]
+    data: Annotated[DataConfig, FROM_ROOT, _section("data")] = DataConfig()
     imbalance: Annotated[ImbalanceConfig, _section("imbalance")] = ImbalanceConfig()
     grid: Grid = Grid()
     train: Annotated[OptimConfig, _section("train")] = OptimConfig()
     """Budget and optimiser; null fields take the recipe of (method, backbone)."""
-    overrides: Annotated[tuple[Override, ...], BeforeValidator(_as_tuple, list[Override])] = ()
+    overrides: Annotated[tuple[Override, ...], BeforeValidator(as_tuple, list[Override])] = ()
     """Applied in this order; the last one wins."""
-    evaluation: Annotated[EvaluationConfig, BeforeValidator(_with_tuple), _FromRoot,
+    evaluation: Annotated[EvaluationConfig, BeforeValidator(with_tuple), FROM_ROOT,
                           _section("evaluation")] = EvaluationConfig()
     resources: Resources = Resources()
     retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial that failed is tried again."""
     allow_tiny: bool = False
     """Let subsets with fewer than 20 defects through."""
-    search: Annotated[Search | None, _checked(_no_search)] = None
+    search: SearchField | None = None
+    """Hyper-parameter search in every cell of the grid; null = the settings as they are."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ablation.errors import StoreError, StudyLocked
-from ablation.files import parse, read_dict, read_json, write_atomic, write_json, writing
+from ablation.files import folder_path, parse, read_dict, read_json, write_atomic, write_json, writing
 from trainers.atomic import patiently
 
 HEARTBEAT_SECONDS = float(os.environ.get("ABLATION_HEARTBEAT_SECONDS", "10"))
@@ -255,9 +255,15 @@ class StudyStore:
         except OSError:
             return None
 
-    def request_stop(self, key: str | None = None) -> None:
-        """Ask whoever runs the trial to save and end after its present epoch; without a key, the whole study."""
-        write_atomic(self._stop_file(key), "")
+    def request_stop(self, key: str | None = None, reason: str = "") -> None:
+        """Ask whoever runs the trial to end after its present epoch; without a key, the whole study."""
+        write_atomic(self._stop_file(key), reason)
+
+    def stop_reason(self, key: str) -> str:
+        """What the trial was asked to end for, empty when a person asked; see ``stop_requested``."""
+        with contextlib.suppress(OSError):
+            return self._stop_file(key).read_text()
+        return ""
 
     def stop_requested(self, key: str | None = None) -> bool:
         return os.path.exists(self._stop_file(key))  # a disk that is away says no instead of raising
@@ -288,7 +294,7 @@ class Store:
         text = str(root or os.environ.get("ABLATION_STORE") or "studies")
         if "://" in text and not text.startswith("file://"):
             raise StoreError(f"store {text}: object stores are not supported yet; use a local or NFS folder")
-        self.root = Path(text.removeprefix("file://")).expanduser().absolute()
+        self.root = folder_path(text.removeprefix("file://"))
 
     @classmethod
     def open(cls, store: str | Path | Store | None) -> Store:

@@ -15,8 +15,10 @@ def study_note(study: StudyStore) -> str:
     from ablation.console import markdown
     from ablation.results import load_study
 
-    frame = load_study(study.name, store=study.path.parent).trials_dataframe()
-    states = ", ".join(f"{count} {state}" for state, count in Counter(frame["state"]).most_common())
+    results = load_study(study.name, store=study.path.parent)
+    frame = results.reported_trials()
+    counts = Counter(results.trials_dataframe()["state"])
+    states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     lines = [f"**{study.name}**: {states}. The report is among the artifacts of this run: `report/report.html`.", ""]
     if METRIC in frame and frame[METRIC].notna().any():
         cells = frame.dropna(subset=[METRIC]).groupby(["method", "backbone", "imbalance"], sort=False)[METRIC]

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ablation.errors import ServiceUnavailable
-from ablation.mlflow_server import DEFAULTS, default_uri, first_opening, redact
+from ablation.ledger import PRUNED
+from ablation.mlflow_server import DEFAULTS, first_opening, redact, require_server, tracking_address
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
 from ablation.trial import shown
@@ -28,6 +29,8 @@ from trainers.evaluation.catalogue import IN_STORE_ONLY
 STATUS = {TrialState.FINISHED: "FINISHED", TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED",
           TrialState.STALE: "KILLED", TrialState.RUNNING: "RUNNING"}
 KIND, TRIAL, STUDY, PARENT = "ablation.study", "ablation.trial", "study", "mlflow.parentRunId"
+SEARCH = "ablation.search"
+"""Candidates are children of the run of their search, which is a child of the study's: parent, search, trial."""
 COPIED = "ablation.copied"
 """What of a trial the run already has: a new driver need not copy thousands of finished trials again."""
 BATCH, OPEN_ATTEMPTS = 1000, 4
@@ -36,15 +39,17 @@ MAX_HOSTS = 9
 
 
 class Mirror:
-    """One study in MLflow. Every public method raises ``ServiceUnavailable`` when MLflow cannot be reached."""
+    """One study in MLflow. Building one raises ``SpecError`` for an address that MLflow cannot log to; every public
+    method raises ``ServiceUnavailable`` when it cannot be reached."""
 
     def __init__(self, store: Store, study: StudyStore, uri: str | None = None) -> None:
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
-        self.store, self.study, self.uri = store, study, uri or default_uri(store)
+        self.store, self.study, self.uri = store, study, tracking_address(store, uri)
         self._client: Any = None
         self._experiment = self._parent = ""
         self._runs: dict[str, str] = {}
+        self._searches: dict[str, str] = {}
         self._synced: dict[str, tuple[int, str]] = {}
         self._loads: dict[str, float] = {}
         self._begun = 0.0
@@ -60,7 +65,8 @@ class Mirror:
         """Bring everything up to date, attach the report to the parent run and end it."""
         self.sync()
         with self._reachable():
-            states = [self.study.read_state(key).state for key in self.study.planned_keys()]
+            statuses = [self.study.read_state(key) for key in self.study.planned_keys()]
+            states = [status.state for status in statuses]
             self._client.set_tag(self._parent, "mlflow.note.content", study_note(self.study))
             if report_dir is not None and report_dir.is_dir():
                 self._client.log_artifacts(self._parent, str(report_dir), "report")
@@ -68,12 +74,26 @@ class Mirror:
                 self._client.log_artifact(self._parent, str(self.study.path / "study.yaml"))
             for state in TrialState:
                 self._client.set_tag(self._parent, f"trials.{state.lower()}", str(states.count(state)))
-            complete = all(state in (TrialState.FINISHED, TrialState.FAILED) for state in states)
-            self._client.set_terminated(self._parent, "FINISHED" if complete else "KILLED")
+            complete = all(status.state in (TrialState.FINISHED, TrialState.FAILED) or status.reason == PRUNED["reason"]
+                           for status in statuses)
+            for run in (*self._searches.values(), self._parent):
+                self._client.set_terminated(run, "FINISHED" if complete else "KILLED")
+
+    def open_run(self, key: str) -> tuple[Any, str, str]:
+        """(client, run, experiment) of a trial that has begun; copies the study first where MLflow does not have it."""
+        with self._reachable():
+            experiment = self._open().get_experiment_by_name(self.study.name)
+            runs = [] if experiment is None else self._open().search_runs(
+                [experiment.experiment_id], f"tags.`{TRIAL}` = '{key}'", max_results=1)
+        if not runs:
+            self.finish(self.study.path / "report")
+            return self._client, self._runs[key], self._experiment
+        return self._open(), runs[0].info.run_id, runs[0].info.experiment_id
 
     def _connect(self) -> None:
         if self._client is not None:
             return
+        require_server(self.uri)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with first_opening(self.uri):
             client = self._open()
@@ -91,12 +111,14 @@ class Mirror:
             lines, _, ended = run.data.tags.get(COPIED, "").partition(" ")
             if ended:
                 self._synced[key] = (int(lines), ended)
+        self._searches = {run.data.tags[SEARCH]: run.info.run_id for run in runs if SEARCH in run.data.tags}
         parents = [run.info.run_id for run in runs if run.data.tags.get(KIND) == self.study.name]
         tags = {KIND: self.study.name, STUDY: self.study.name}
         self._parent = parents[0] if parents else client.create_run(
             self._experiment, run_name=self.study.name, tags=tags).info.run_id
         self._begun = client.get_run(self._parent).info.start_time / 1000
-        client.update_run(self._parent, status="RUNNING")
+        for run in (*self._searches.values(), self._parent):
+            client.update_run(run, status="RUNNING")
         self._client = client
 
     def _open(self) -> Any:
@@ -146,7 +168,7 @@ class Mirror:
         config = shown(record.get("config", {}))
         factors = {name: str(config.get(name)) for name in ("method", "backbone", "imbalance", "seed")}
         subset = record.get("subset", {})
-        tags = factors | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent,
+        tags = factors | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent_of(key),
                           "data_digest": str(record.get("data_digest"))}
         started = int((status.started or time.time()) * 1000)
         run: str = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=key).info.run_id
@@ -162,6 +184,18 @@ class Mirror:
         self._client.log_inputs(run, datasets=[_dataset(config.get("data", {}), str(record.get("data_digest")))])
         return run
 
+    def _parent_of(self, key: str) -> str:
+        """The run of the study, or of the search that a candidate belongs to."""
+        name = next((row.get("search") for row in self.study.read_plan()["trials"] if row["key"] == key), None)
+        if name is None:
+            return self._parent
+        if name not in self._searches:
+            tags = {SEARCH: name, STUDY: self.study.name, PARENT: self._parent,
+                    "objective": name.partition("/")[2]}
+            self._searches[name] = self._client.create_run(
+                self._experiment, run_name=f"search {name}", tags=tags).info.run_id
+        return self._searches[name]
+
     def _close(self, key: str, run: str, status: TrialStatus, again: bool) -> None:
         """State, result and files. A run that came back from the dead is RUNNING again."""
         self._client.set_tag(run, "state", str(status.state))
@@ -176,7 +210,7 @@ class Mirror:
                             if name not in IN_STORE_ONLY])
             for name, value in result["provenance"].items():
                 self._client.set_tag(run, f"provenance.{name}", str(value)[:5000])
-            self._attach(run, key, ("encoder.safetensors", "contact_sheet.png"))
+            self._attach(run, key, ("encoder.safetensors", "probe.safetensors", "contact_sheet.png"))
         if status.state is TrialState.FAILED:
             self._attach(run, key, ("error.txt",))
         if status.state is TrialState.RUNNING:
@@ -207,6 +241,7 @@ class Mirror:
         except Exception as error:  # mlflow, requests and sqlalchemy each raise their own kinds
             self._client = None
             line = (str(error) or type(error).__name__).splitlines()[0][:200]
+            line += "; install that package beside ablation" if isinstance(error, ModuleNotFoundError) else ""
             raise ServiceUnavailable(f"MLflow at {redact(self.uri)} cannot be used: {redact(line)}") from error
 
 

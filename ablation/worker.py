@@ -26,7 +26,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from ablation.errors import StoreError
-from ablation.ledger import Ledger
+from ablation.ledger import PRUNED, Ledger
 from ablation.store import HEARTBEAT_SECONDS, StudyStore, TrialStatus
 from trainers.config import ConfigError, TrainConfig
 from trainers.data.index import DataError
@@ -182,13 +182,20 @@ class Gang(tune.Trainable):  # type: ignore[misc]
                 ray.kill(other)
 
     def _stop(self) -> dict[str, Any]:
-        """A person has asked for it: save the epoch, and be ready for the next trial."""
+        """A person has asked for it: save the epoch, and be ready for the next trial. Or its search: save nothing."""
+        store = StudyStore(self.job.study_dir)
+        pruned = store.stop_reason(self.job.key) == PRUNED["reason"]
         if self.ledger is None:  # asked before this process had begun
-            self.ledger = Ledger(StudyStore(self.job.study_dir), self.job.key, self.job.config["train"]["epochs"])
+            self.ledger = Ledger(store, self.job.key, self.job.config["train"]["epochs"])
         pending = [other.close.remote() for other in self.others]
+        if pruned:
+            from trainers import checkpoint
+
+            self.rank.drop()
+            checkpoint.clear(store.trial_dir(self.job.key))
         self.rank.close()  # rank 0 saves; what becomes of the others changes nothing now
         _wait(pending)
-        self.ledger.stop_as_asked()
+        self.ledger.prune() if pruned else self.ledger.stop_as_asked()
         return self._outcome()
 
     def _advance(self) -> EpochReport | TrainResult | None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-NUMERICS = 3
+NUMERICS = 4
 """Part of every trial's key: raised whenever equal settings would give other numbers (a changed default, formula or
 draw), together with ``make golden``, so that trials of before are not taken for trials of now."""
 MOST_CUSTOM = 4
@@ -258,7 +258,7 @@ def _decode_value(hint: Any, value: Any, path: str) -> Any:
                 return _decode_value(option, value, path)
             except ConfigError:
                 continue
-        raise ConfigError(path, f"got {value!r}, expected {hint}")
+        raise ConfigError(path, f"got {value!r}, expected {_words(hint)}")
     if origin is Literal:
         if value in args:
             return value
@@ -275,4 +275,15 @@ def _decode_value(hint: Any, value: Any, path: str) -> Any:
     mistaken = isinstance(value, bool) and hint is not bool  # True is an int to Python, not to a person
     if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and not mistaken):
         return value
-    raise ConfigError(path, f"got {value!r}, expected {getattr(hint, '__name__', hint)}")
+    raise ConfigError(path, f"got {value!r}, expected {_words(hint)}")
+
+
+def _words(hint: Any) -> str:
+    """A type for people."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_words, typing.get_args(hint))))
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(str, typing.get_args(hint)))
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null",
+             list: "a list", tuple: "a list", dict: "a mapping {name: value}"}
+    return words.get(typing.get_origin(hint) or hint, str(getattr(hint, "__name__", hint)))

@@ -111,6 +111,13 @@ def use_matrix_products(net: nn.Module) -> None:
             module.__class__ = MatrixConv2d
 
 
+def use_plain_convolutions(net: nn.Module) -> None:
+    """Undo ``use_matrix_products``: what exports a network does not know an autograd function."""
+    for module in net.modules():
+        if type(module) is MatrixConv2d:
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
+
+
 def _is_plain(conv: nn.Conv2d) -> bool:
     named = isinstance(conv.padding, str)
     return conv.groups == math.prod(conv.dilation) == 1 and conv.padding_mode == "zeros" and not named

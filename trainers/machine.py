@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import random
 import resource
 import sys
@@ -56,6 +57,14 @@ def prepare_process(threads: int | None) -> None:
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def give_back_heap() -> None:
+    """Return the memory that ``prepare_process`` keeps, so that the next peak is not that of what ran before."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new high-water mark, so that a warm process reports each run's own peak."""
     if device.type == "cuda":
@@ -82,13 +91,15 @@ def peak_memory_mb(device: torch.device) -> float:
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Matrix products in true float32, where training may use TF32 (CUDA)."""
-    before = torch.get_float32_matmul_precision()
+    """Matrix products and convolutions in true float32, where training may use TF32 (CUDA)."""
+    before, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def seed_everything(seed: int, determinism: str) -> None:

@@ -18,8 +18,9 @@ from trainers.atomic import replace_file
 from trainers.build import Run
 from trainers.collapse import collapse_flags
 from trainers.evaluation.contact_sheet import write_contact_sheet
-from trainers.evaluation.evaluate import EvalReport, evaluate
+from trainers.evaluation.evaluate import EvalReport, evaluate, threshold_rules
 from trainers.evaluation.label_free import RANKME_CONVENTION
+from trainers.export import save_probe
 from trainers.machine import fits, peak_memory_mb
 from trainers.provenance import describe
 from trainers.records import TrainResult
@@ -67,6 +68,8 @@ def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResul
     folder = run.context.trial_dir
     for name, table in (("scores", _scores(run, report)), ("manifest", _manifest(run))):
         replace_file(folder / f"{name}.parquet", partial(pq.write_table, table), sync=False)
+    if report.probe is not None:
+        save_probe(folder / "probe.safetensors", report.probe, _thresholds(run, report))
     test = run.judge.sets.test
     write_contact_sheet(folder / "contact_sheet.png", run.data, test, report.scores["score_probe"][-len(test):])
     plugins.keep(run.config, folder / "code")
@@ -79,7 +82,7 @@ def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResul
     return TrainResult(
         metrics=metrics, epochs=run.config.train.epochs, steps=run.config.train.epochs * run.steps_per_epoch,
         provenance=_provenance(run, report), flags=collapse_flags(last_epoch | metrics),
-        further=report.further)
+        further=report.further | report.validation)
 
 
 def _provenance(run: Run, report: EvalReport) -> dict[str, object]:
@@ -92,6 +95,14 @@ def _provenance(run: Run, report: EvalReport) -> dict[str, object]:
         "recipe": asdict(run.recipe), "thresholds": report.thresholds, "plugins": run.config.plugins,
         "views": f"{run.config.evaluation.view_images}x{run.config.evaluation.views_per_image}-simclr",
         "rankme": f"{RANKME_CONVENTION}-n{len(sets.level_free)}-k{run.method.encoder.feature_dim}"}
+
+
+def _thresholds(run: Run, report: EvalReport) -> dict[str, dict[str, float]]:
+    """Those of the probe, each with what it is best for: ``{f1: {value, prevalence, beta}, ...}``."""
+    index = run.data.dataset.index
+    rules = threshold_rules(index.labels[run.judge.sets.test], run.config.evaluation)
+    return {name: {"value": report.thresholds[f"probe/{name}"], "prevalence": prevalence, "beta": beta}
+            for name, (prevalence, beta) in rules.items() if f"probe/{name}" in report.thresholds}
 
 
 def _scores(run: Run, report: EvalReport) -> pa.Table:

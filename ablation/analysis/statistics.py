@@ -93,6 +93,20 @@ def paired_difference(differences: np.ndarray, cells: np.ndarray, ci: float, uni
     return mean, lo, hi, p, df
 
 
+def paired_ratio(first: np.ndarray, second: np.ndarray, cells: np.ndarray, ci: float, units: np.ndarray,
+                 strata: np.ndarray) -> tuple[float, float, float]:
+    """(ratio, lo, hi) of the mean of ``first`` (N,) to that of ``second`` (N,), by Fieller's theorem (1954) on the
+    errors of ``paired_difference``. NaN where the mean of ``second`` is not told from 0: a share of nothing."""
+    ends = [paired_difference(values, cells, ci, units, strata)[:3] for values in (first, second, first - second)]
+    (top, below, _), (base, *span), _ = ends
+    if not (math.isfinite(below) and (span[0] > 0 or span[1] < 0)):
+        return math.nan, *NAN
+    one, two, both = (((hi - lo) / 2) ** 2 for _, lo, hi in ends)
+    a, b, c = base**2 - two, top * base - (one + two - both) / 2, top**2 - one
+    half = math.sqrt(max(b**2 - a * c, 0.0))
+    return top / base, (b - half) / a, (b + half) / a
+
+
 def mover(first: float, first_interval: Interval, second: float, second_interval: Interval) -> Interval:
     """Interval of ``first`` - ``second`` from an interval of each (MOVER: Zou & Donner, Stat. Med. 2008)."""
     (l1, u1), (l2, u2) = first_interval, second_interval

@@ -94,8 +94,8 @@ def test_the_json_schema_accepts_the_file_and_refuses_a_typo() -> None:
         ("name: my-study", "name: a\nepochs: 3", "study.yaml:2: epochs: unknown field (did you mean 'train.epochs'?)"),
         (
             "name: my-study",
-            "name: a\nsearch: {num_samples: 3}",
-            "study.yaml:2: search: search is not available yet; list the values in grid or overrides",
+            "name: a\nsearch: {num_sample: 3}",
+            "study.yaml:2: search.num_sample: unknown field (did you mean 'num_samples'?)",
         ),
         ("name: my-study", "name: a\nimbalance: {total: 1}", "study.yaml:2: imbalance.total: must be 2 or more, got 1"),
         (
@@ -199,10 +199,14 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("name: a\ngrid: [1\n", "study.yaml:3: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "name: a\ngrid: [1\n",
+            "study.yaml:3: not valid YAML: expected ',' or ']', but got '<stream end>'; "
+            "a bracket or quote is not closed",
+        ),
         ("name: a\ntrain: {epochs: 1}\ntrain: {epochs: 2}\n", "study.yaml:3: train: written twice (first on line 2)"),
-        ("- a\n", "study.yaml:1: a study file is a mapping of fields such as name, data, grid"),
-        ("", "study.yaml:1: a study file is a mapping of fields such as name, data, grid"),
+        ("- a\n", "study.yaml:1: a study file is a mapping, with lines such as 'name: parts', 'grid:'"),
+        ("", "study.yaml: is empty; 'ablation init other.yaml' writes a study file to start from"),
         ("name: !python a\n", "study.yaml:1: not valid YAML: could not determine a constructor for the tag '!python'"),
     ],
 )
@@ -251,7 +255,11 @@ def test_arguments_override_the_file(tmp_path: Path) -> None:
         ("train.epochs=0", "argument 'train.epochs=0': train.epochs: must be 1 or more, got 0"),
         ("train.epochs", "argument 'train.epochs': expected key.path=value, for example train.epochs=5"),
         ("train..epochs=1", "argument 'train..epochs=1': expected key.path=value, for example train.epochs=5"),
-        ("grid.seed=[1", "argument 'grid.seed=[1': not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "grid.seed=[1",
+            "argument 'grid.seed=[1': not valid YAML: expected ',' or ']', but got '<stream end>'; "
+            "a bracket or quote is not closed",
+        ),
         ("grid.seed.7=1", "argument 'grid.seed.7=1': grid.seed is a list of 2; there is no element '7'"),
         ("name.x=1", "argument 'name.x=1': name is the value 'my-study', it has no field 'x'"),
     ],

@@ -8,9 +8,13 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import optuna
+import pytest
+
 from ablation.ledger import Ledger
 from ablation.store import Store, StudyStore
 from ablation.tracking import BackgroundMirror, Mirror
+from tests.ablation.searches import Bench, spec
 from tests.integration.postgres import running_postgres
 from trainers.records import EpochReport, TrainResult
 
@@ -78,3 +82,16 @@ def test_eight_trials_log_at_once_and_no_value_is_lost(tmp_path: Path) -> None:
             assert sorted((point.step, point.value) for point in points) == expected
             assert child.info.status == "FINISHED"
             assert child.data.metrics["probe/auroc"] == value(driver, 0)
+
+
+def test_samplers_of_a_search_share_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_postgres(tmp_path) as uri:
+        storage = uri.replace("postgresql://", "postgresql+psycopg2://")
+        monkeypatch.setenv("ABLATION_OPTUNA_STORAGE", storage)
+        for name in ("one", "two"):
+            Bench.of(spec(name, num_samples=3), tmp_path).run(stop_after=12)
+            Bench.of(spec(name, num_samples=3), tmp_path).run()
+        told = {summary.study_name: summary.n_trials for summary in optuna.study.get_all_study_summaries(storage)}
+        assert sorted(told.values()) == [3, 3]
+        assert {name.split("/")[0] for name in told} == {"one", "two"}
+        assert not (tmp_path / "one" / "search" / "optuna.db").exists()

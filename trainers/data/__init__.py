@@ -31,7 +31,8 @@ def open_dataset(config: DataConfig) -> AbstractDataset:
     reader = find_dataset(config.dataset)
     options = decode(reader.Options, config.options, "data.options")
     if reader.needs_root and config.root is None:
-        raise ConfigError("data.root", f"'{config.dataset}' needs the place of the data; set data.root")
+        raise ConfigError("data.root", f"'{config.dataset}' needs the place of the data: set data.root, or give "
+                          "data.root=PLACE after the study")
     if config.dataset in DATASETS:
         return reader(config.root, options)
     try:

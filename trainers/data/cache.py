@@ -114,10 +114,12 @@ class Cache:
                 self._build(missing, positions, num_workers or num_cores(), say)
         self._damaged(positions)
 
+    def num_missing(self, positions: np.ndarray) -> int:
+        return len(self._missing(positions))
+
     def usable(self, positions: np.ndarray) -> np.ndarray:
         """``positions`` without corrupt images, order kept."""
-        kept: np.ndarray = positions[self._shard[positions] != CORRUPT]
-        return kept
+        return np.asarray(positions[self._shard[positions] != CORRUPT])
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
         """(B, 3, size, size) uint8, contiguous, of images that ``ensure`` has decoded."""
@@ -243,8 +245,7 @@ class Cache:
     # --- building, under the lock
 
     def _missing(self, positions: np.ndarray) -> np.ndarray:
-        missing: np.ndarray = positions[self._shard[positions] == MISSING]
-        return missing
+        return np.asarray(positions[self._shard[positions] == MISSING])
 
     def _too_corrupt(self, positions: np.ndarray) -> bool:
         return int((self._shard[positions] == CORRUPT).sum()) > MOST_CORRUPT * len(positions)

@@ -143,6 +143,9 @@ def _sizes(level: float, config: ImbalanceConfig, num_defects: int, num_normals:
         normals = config.normals or num_normals
         defects = round(level / (1 - level) * normals)
         fix = f"lower imbalance.normals to {min(num_normals, int(num_defects * (1 - level) / level))} or less"
+    if not (num_defects and num_normals):
+        raise DataError(f"imbalance {level}: the train split has {num_defects} defects, {num_normals} normal images; "
+                        "add labelled images of both kinds, or use the level natural with policy natural")
     if defects > num_defects or normals > num_normals:
         raise DataError(f"imbalance {level}: needs {defects} defects and {normals} normal images, the train split has "
                         f"{num_defects} and {num_normals}; {fix}, or drop the level")

@@ -137,6 +137,10 @@ class AbstractDataset(ABC):
         Raises ``CorruptImage``.
         """
 
+    def sample(self, position: int) -> np.ndarray:
+        """As ``load``, also before ``prepare``: for a look at a few pictures and at how long one takes."""
+        return self.load(position)
+
 
 def load_checked(dataset: AbstractDataset, position: int) -> np.ndarray:
     """``dataset.load``, with what a reader from outside may do wrong told as ``DataError`` with the image's name."""

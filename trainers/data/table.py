@@ -6,6 +6,7 @@ import csv
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, final
 
@@ -13,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainers.config import suggest
 from trainers.data.folder import NORMAL_NAMES, SPLIT_NAMES
 from trainers.data.images import decode_image
 from trainers.data.index import AbstractDataset, CorruptImage, DataError, Index
@@ -101,10 +101,17 @@ def _rows(file: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
 
 
 def _check_columns(file: Path, names: list[str]) -> None:
+    if not names:
+        raise DataError(f"{file}: is empty; the first line names the columns path,label")
     for name in ("path", "label"):
+        if names.count(name) > 1:
+            raise DataError(f"{file}:1: there are {names.count(name)} columns {name}; keep one")
         if name not in names:
-            raise DataError(f"{file}:1: no column {name}{suggest(name, names)}; needed are path,label, "
-                            "possible are split,group,defect_type")
+            near = get_close_matches(name, names, n=1)
+            separator = next((sign for sign in (";", "\t", "|") if len(names) == 1 and sign in names[0]), None)
+            fix = (f"columns are separated by ',', not by {separator!r}" if separator else
+                   f"rename {near[0]!r}" if near else "needed are path,label, possible are split,group,defect_type")
+            raise DataError(f"{file}:1: no column {name}; {fix}")
 
 
 def _check(raw: Mapping[str, Any], where: str) -> _Row:

@@ -87,6 +87,10 @@ _NEED_MORE = ("rankme_embedding", "lidar", "alignment")
 METRICS: dict[str, MetricInfo] = {
     **_classifier("probe", "the linear probe trained on the trial's own labelled subset"),
     **_classifier("probe_balanced", "the same probe with class_weight balanced"),
+    "validation/auroc": _info("probe/auroc on the validation set: what a search may see", "0..1, chance 0.5", "higher",
+                              "Hanley & McNeil 1982"),
+    "validation/ap": _info("probe/ap on the validation set, at its own prevalence", "0..1, chance = prevalence there",
+                           "higher", "Davis & Goadrich, ICML 2006"),
     "probe_fixed/auroc": _info("area under the ROC curve of the probe trained on the fixed labelled set of all trials",
                                "0..1, chance 0.5", "higher", "Hanley & McNeil 1982"),
     "probe_fixed/ap": _info("average precision of the probe trained on the fixed labelled set",
@@ -131,5 +135,6 @@ METRICS: dict[str, MetricInfo] = {
 GIVES_WAY = ("probe_balanced/precision_at_deployment", "probe_balanced/balanced_accuracy", "probe_balanced/f1",
              "probe_balanced/ap")
 """Go into ``TrainResult.further``, in this order, one for each metric of the study's own: a run logs 40 keys."""
-IN_STORE_ONLY = frozenset({"train/grad_norm", "time/setup", "probe_balanced/f2", "probe_balanced/fpr_at_95tpr"})
+IN_STORE_ONLY = frozenset({"train/grad_norm", "time/setup", "probe_balanced/f2", "probe_balanced/fpr_at_95tpr",
+                           "validation/auroc", "validation/ap"})
 """Not sent to MLflow: MAE on Sewer-ML would have 44 keys, and 40 is the most."""

@@ -1,4 +1,5 @@
-"""From an encoder to everything that ``evaluate`` scores: one feature pass over the union of all sets."""
+"""From an encoder to everything that ``evaluate`` scores: one feature pass over the images that are trained on, in the
+training precision, and one over those that are scored, in float32 as whoever uses the encoder will compute."""
 
 from __future__ import annotations
 
@@ -40,27 +41,31 @@ class Judge:
     memo_dir: Path
     """Folder for the random-init scores, which all methods of a cell share."""
 
-    def features(self, encode: Callable[[Tensor], Tensor], positions: np.ndarray) -> np.ndarray:
-        """(N, D) float32 in the order of ``positions``."""
+    def features(self, encode: Callable[[Tensor], Tensor], positions: np.ndarray,
+                 precision: torch.dtype | None = None) -> np.ndarray:
+        """(N, D) float32 in the order of ``positions``, computed in the training precision or another."""
         return extract(encode, self.data.cache.gather, positions, size=self.config.data.image_size,
-                       device=self.device, normalize=self.normalize, precision=self.precision)
+                       device=self.device, normalize=self.normalize, precision=precision or self.precision)
 
     def collect(self, method: AbstractMethod) -> EvalInput:
         """Features of every set from the method's encoder, in eval mode, un-augmented."""
-        union = np.unique(np.concatenate([self.train, *vars(self.sets).values()]))
-        everything = self.features(method.encoder, union)
-
-        def pick(positions: np.ndarray) -> FeatureSet:
-            return self._feature_set(everything[np.searchsorted(union, positions)], positions)
-
-        level_free = everything[np.searchsorted(union, self.sets.level_free)]
+        seen = self._among(method, [self.train, self.sets.fixed_labelled, self.sets.level_free], self.precision)
+        held_out = self._among(method, [self.sets.validation, self.sets.test], torch.float32)
+        level_free = seen(self.sets.level_free).features
         with frozen(method):
             embeddings = embed(method.embed, level_free, self.device)
         return EvalInput(
-            train=pick(self.train), validation=pick(self.sets.validation), test=pick(self.sets.test),
-            fixed_labelled=pick(self.sets.fixed_labelled), views=self.views(method.encoder),
+            train=seen(self.train), validation=held_out(self.sets.validation), test=held_out(self.sets.test),
+            fixed_labelled=seen(self.sets.fixed_labelled), views=self.views(method.encoder),
             level_free=self._feature_set(level_free, self.sets.level_free, embeddings),
             random_init_auroc=self.random_init())
+
+    def _among(self, method: AbstractMethod, sets: list[np.ndarray],
+               precision: torch.dtype) -> Callable[[np.ndarray], FeatureSet]:
+        """Features of some of the sets' images, which are computed once for all of them."""
+        union = np.unique(np.concatenate(sets))
+        features = self.features(method.encoder, union, precision)
+        return lambda positions: self._feature_set(features[np.searchsorted(union, positions)], positions)
 
     def views(self, encode: Callable[[Tensor], Tensor]) -> np.ndarray | None:
         """(n, q, D) of SimCLR's views of some level-free images: the same pictures for every trial of a study."""
@@ -87,8 +92,8 @@ class Judge:
             return json.loads(path.read_text())  # type: ignore[no-any-return]
         torch.manual_seed(derive(self.config.seed, "init"))
         backbone = build_backbone(self.config.backbone, self.config.data.image_size).to(self.device)
-        train, test = (self._feature_set(self.features(backbone, positions), positions)
-                       for positions in (self.train, self.sets.test))
+        train, test = (self._feature_set(self.features(backbone, positions, precision), positions)
+                       for positions, precision in ((self.train, self.precision), (self.sets.test, torch.float32)))
         score = random_init_score(train, test, self.config.seed, self.device)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, lambda handle: handle.write(json.dumps(score).encode()), sync=False)

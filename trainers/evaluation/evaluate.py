@@ -15,7 +15,7 @@ from trainers.evaluation.custom import custom_metrics
 from trainers.evaluation.geometry import spread_rows
 from trainers.evaluation.knn import cosine_neighbors, knn_scores
 from trainers.evaluation.label_free import further_metrics, label_free_metrics
-from trainers.evaluation.probe import ClassWeight, LinearProbe, MultiLabelProbe, PrincipalAxes, fit_probes
+from trainers.evaluation.probe import ClassWeight, LinearProbe, MultiLabelProbe, PrincipalAxes, ProbeWeights, fit_probes
 from trainers.records import TrainingError
 
 PROBES: dict[str, ClassWeight] = {"probe": None, "probe_balanced": "balanced"}
@@ -63,10 +63,14 @@ class EvalReport:
     further: dict[str, float] = field(default_factory=dict)
     """As ``metrics``; for the analysis only, since a run may log 40 keys: the other label-free metrics, and all of them
     on the trial's own subset."""
+    validation: dict[str, float] = field(default_factory=dict)
+    """``validation/{auroc,ap}`` of the probe: what a search may look at, where the test set may not be seen."""
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     """``SCORE_COLUMNS``, each (N,) float32 over validation then test; NaN where a score could not be computed."""
     thresholds: dict[str, float] = field(default_factory=dict)
     """``<probe>/{f1,f2,deployment}``: probabilities chosen on validation; finite values only."""
+    probe: ProbeWeights | None = None
+    """That of ``probe/*`` and ``score_probe``; None where the trial's own subset has one class."""
     problems: list[str] = field(default_factory=list)
     """What went wrong with the study's own metrics, one line each."""
 
@@ -77,7 +81,9 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
     are not finite."""
     _check_finite(data)
     found: dict[str, float] = {}
+    on_validation: dict[str, float] = {}
     thresholds: dict[str, float] = {}
+    kept: ProbeWeights | None = None
     scores = {name: np.full(len(data.validation.labels) + len(data.test.labels), np.nan) for name in SCORE_COLUMNS}
     if metrics.has_both_classes(data.train.labels):
         axes = PrincipalAxes(data.train.features, device)
@@ -89,6 +95,10 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
             found |= {f"{name}/{key}": value for key, value in _score(data.test.labels, test, chosen, config).items()}
             thresholds |= {f"{name}/{key}": value for key, value in chosen.items()}
             if name == "probe":
+                kept = probe.weights()
+                on_validation = _named("validation", {
+                    "auroc": metrics.auroc(data.validation.labels, validation),
+                    "ap": metrics.average_precision(data.validation.labels, validation)})
                 gates = validation >= chosen["f1"], test >= chosen["f1"]
                 found |= _sewer(data, axes, probe.C, gates)
     found |= _fixed_probe(data, seed, device)
@@ -103,8 +113,8 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
         found["random_init/auroc"] = data.random_init_auroc
     custom, problems = custom_metrics(config.metrics, data, scores["score_probe"][len(data.validation.labels):])
     further |= {key: found.pop(key) for key in GIVES_WAY[: len(config.metrics)] if key in found}
-    return EvalReport(metrics=_finite(found | custom), further=_finite(further), problems=problems,
-                      thresholds=_finite(thresholds),
+    return EvalReport(metrics=_finite(found | custom), further=_finite(further), validation=_finite(on_validation),
+                      thresholds=_finite(thresholds), probe=kept, problems=problems,
                       scores={name: values.astype(np.float32) for name, values in scores.items()})
 
 
@@ -123,12 +133,14 @@ def random_init_score(train: FeatureSet, test: FeatureSet, seed: int, device: to
 def _choose_thresholds(labels: np.ndarray, scores: np.ndarray, test_labels: np.ndarray,
                        config: EvaluationConfig) -> dict[str, float]:
     """``f1`` and ``f2`` for the prevalence of the test set, ``deployment`` for the best F1 at deployment."""
+    return {name: metrics.choose_threshold(labels, scores, prevalence, beta)
+            for name, (prevalence, beta) in threshold_rules(test_labels, config).items()}
+
+
+def threshold_rules(test_labels: np.ndarray, config: EvaluationConfig) -> dict[str, tuple[float, float]]:
+    """Of each threshold the prevalence, and the beta of the F score, that it is best for."""
     prevalence = _test_prevalence(test_labels, config)
-    return {
-        "f1": metrics.choose_threshold(labels, scores, prevalence, beta=1),
-        "f2": metrics.choose_threshold(labels, scores, prevalence, beta=2),
-        "deployment": metrics.choose_threshold(labels, scores, config.deployment_prevalence, beta=1),
-    }
+    return {"f1": (prevalence, 1), "f2": (prevalence, 2), "deployment": (config.deployment_prevalence, 1)}
 
 
 def _score(labels: np.ndarray, scores: np.ndarray, thresholds: dict[str, float],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -89,7 +89,8 @@ def _features(encode: Callable[[Tensor], Tensor], load: Callable[[np.ndarray], l
         for loaded in Uploader(device).ahead(load, chunks):
             with torch.autocast(device.type, enabled=False), full_float32():  # the resize is exact in float32 only
                 pixels = view(*loaded)
-            outputs.append(encode(pixels).float().cpu())
+            with nullcontext() if reduced else full_float32():
+                outputs.append(encode(pixels).float().cpu())
     return torch.cat(outputs).numpy() if outputs else np.empty((0, 0), np.float32)
 
 

@@ -52,6 +52,10 @@ class PrincipalAxes:
         self.axes = vectors[:, kept] if tall else standard.T @ (vectors[:, kept] / self.energies.sqrt())
         self.coordinates = standard @ self.axes
 
+    def in_features(self, solution: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, deviation and weights (D,) with which standardised features give the logits of a solution (r,)."""
+        return self._mean, self._std, self.axes @ solution
+
     def transform(self, features: np.ndarray) -> Tensor:
         """Coordinates (M, r) of other features (M, D), standardised with the training statistics."""
         coordinates: Tensor = (self._double(features) - self._mean) / self._std @ self.axes
@@ -59,6 +63,20 @@ class PrincipalAxes:
 
     def _double(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self._device, torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeWeights:
+    """A probe that stands alone: logit = weight . (features - mean) / std + bias, all float64."""
+
+    mean: np.ndarray
+    """(D,) of the training features."""
+    std: np.ndarray
+    """(D,) > 0."""
+    weight: np.ndarray
+    """(D,)."""
+    bias: float
+    C: float
 
 
 @final
@@ -76,6 +94,11 @@ class LinearProbe:
             C: float | None = None) -> LinearProbe:
         """Fit on the features of ``axes``; ``C`` null = by stratified cross-validation on AUROC. Needs both classes."""
         return fit_probes(axes, labels, seed, [class_weight], C)[0]
+
+    def weights(self) -> ProbeWeights:
+        """The probe as plain numbers."""
+        mean, std, weight = (values.cpu().numpy() for values in self.axes.in_features(self.solution[:-1]))
+        return ProbeWeights(mean=mean, std=std, weight=weight, bias=float(self.solution[-1]), C=self.C)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """(M,) logits of features (M, D)."""

@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from ablation.analysis.bundle import Bundle
-from ablation.analysis.document import Block, Bullets, Code, Details, Heading, Row, Section, Table, code
+from ablation.analysis.document import Block, Bullets, Code, Details, Heading, Row, Section, Table, Text, code
 from ablation.analysis.sections.view import StudyView
 from ablation.analysis.style import level_label, level_order
 from ablation.analysis.tables import higher_is_better
+from ablation.forecast import told
 from trainers.evaluation.catalogue import METRICS
 from trainers.evaluation.custom import PREFIX
 
@@ -36,6 +37,8 @@ def section(view: StudyView, bundle: Bundle) -> Section:
     if subsets := _subsets(view.trials):
         blocks.append(Table("subsets", "Pre-training images", ("Level", "Images"), subsets))
     blocks += [Heading("How the numbers are made"), Bullets(HOW)]
+    if accuracy := told(view.results.store):
+        blocks.append(Text(f"Time of the last launch on one machine: {accuracy}."))
     if provenance := shared(view.trials):
         rows = tuple(Row((code(name), value)) for name, value in provenance)
         blocks.append(Table("provenance", "Versions and data", ("Field", "Value over all trials"), rows))

@@ -38,7 +38,7 @@ class StudyView:
     @classmethod
     def of(cls, results: StudyResults, metric: str, images: Images | None = None) -> StudyView:
         """Any state of a study will do; frames are empty where nothing has finished."""
-        trials = results.trials_dataframe()
+        trials = results.reported_trials()
         planned = _cells(results, trials, metric)
         cells = planned[planned["n"] > 0].reset_index(drop=True)
         return cls(results, metric, trials, planned, cells, untrained(trials, metric), images)

@@ -20,6 +20,7 @@ from benchmarks.simulated_studies import (
     selection,
     simulate,
     smallest_shown,
+    tuning,
 )
 
 STUDIES = 250
@@ -31,11 +32,11 @@ CAUTIOUS = ("between methods (n = 5)", "pooled, 5 methods as clusters")
 @functools.cache
 def rates(scenario: str) -> tuple[Rate, ...]:
     scenarios = {f.__name__: f for f in (no_relation, a_relation, effects, equal_methods, selection,
-                                         smallest_shown)}
+                                         smallest_shown, tuning)}
     return tuple(simulate(scenarios[scenario], STUDIES if scenario != "smallest_shown" else 2000))
 
 
-@pytest.mark.parametrize("scenario", ["no_relation", "a_relation", "effects", "selection"])
+@pytest.mark.parametrize("scenario", ["no_relation", "a_relation", "effects", "selection", "tuning"])
 def test_intervals_hold_the_truth_as_often_as_they_say(scenario: str) -> None:
     known = [rate for rate in rates(scenario) if math.isfinite(rate.coverage) and "NOT USED" not in rate.name]
     assert known

@@ -16,6 +16,7 @@ from ablation.analysis.statistics import (
     location,
     mover,
     paired_difference,
+    paired_ratio,
     skewed_mean,
 )
 
@@ -103,3 +104,17 @@ def test_holm_equals_statsmodels_and_leaves_nan_out() -> None:
     adjusted, known = holm(p), np.isfinite(p)
     assert adjusted[known] == pytest.approx(multipletests(p[known], method="holm")[1])
     assert math.isnan(adjusted[1])
+
+
+def test_a_ratio_of_paired_means_has_fiellers_interval() -> None:
+    """The ends are the ratios r at which first - r * second is just not told from 0; of nothing there is no share."""
+    rng = np.random.default_rng(0)
+    second = rng.normal(1, 0.5, 12)
+    first = 0.6 * second + rng.normal(0, 0.2, 12)
+    cells, units = np.repeat([0, 1], 6), np.tile(np.arange(6), 2)
+    ratio, lo, hi = paired_ratio(first, second, cells, 0.95, units, np.zeros(12))
+    assert ratio == pytest.approx(first.mean() / second.mean())
+    for end in (lo, hi):
+        assert paired_difference(first - end * second, cells, 0.95, units, np.zeros(12))[3] == pytest.approx(0.05)
+    assert lo < ratio < hi
+    assert all(map(math.isnan, paired_ratio(first, second - second.mean(), cells, 0.95, units, np.zeros(12))))

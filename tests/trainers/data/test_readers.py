@@ -160,7 +160,7 @@ def test_parquet_reads_like_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("path,label\na.png,0\nb.png,maybe\n", r"t.csv:3: label: got 'maybe', expected 0, 1, normal or defect"),
     ("path,label\na.png,0\nb.png\n", r"t.csv:3: 1 fields, the header has 2"),
-    ("path,lable\na.png,0\n", r"t.csv:1: no column label \(did you mean 'lable'"),
+    ("path,lable\na.png,0\n", r"t.csv:1: no column label; rename 'lable'"),
     ("path,label\na.png,0\na.png,1\n", r"t.csv:3: path: 'a.png' already stands in .*t.csv:2"),
     ("path,label,split\na.png,0,trian\n", r"t.csv:2: split: got 'trian'"),
     ("path,label,split,group\na.png,0,train,g\nb.png,0,val,g\n", r"t.csv:3: group: 'g' is in val here and in train at"),

@@ -10,6 +10,7 @@ import typing
 import numpy as np
 import pytest
 
+from ablation.search_settings import OBJECTIVES
 from tests.trainers.evaluation.synthetic import eval_input, feature_set
 from trainers.config import EvaluationConfig
 from trainers.evaluation.catalogue import IN_STORE_ONLY, METRICS, Better
@@ -77,6 +78,17 @@ def test_scores_cover_validation_then_test_and_reproduce_the_metrics() -> None:
 def test_the_same_input_and_seed_give_the_same_numbers() -> None:
     first, second = (evaluate(eval_input(), CONFIG, seed=3).metrics for _ in range(2))
     assert first == second
+
+
+def test_what_a_search_may_look_at_does_not_depend_on_the_test_set() -> None:
+    data = eval_input(views=True)
+    rng = np.random.default_rng(0)
+    test = dataclasses.replace(data.test, features=rng.permutation(data.test.features) + 1, codes=None)
+    here, there = (evaluate(one, CONFIG, seed=0) for one in (data, dataclasses.replace(data, test=test)))
+    assert here.metrics["probe/auroc"] != there.metrics["probe/auroc"]  # that one would tell
+    for source in set(OBJECTIVES.values()) - {"train/loss"}:
+        seen = [(report.metrics | report.further | report.validation)[source] for report in (here, there)]
+        assert seen[0] == seen[1], source
 
 
 def test_fixed_probe_does_not_depend_on_the_level() -> None:
