@@ -173,8 +173,8 @@ class SearchPlan:
                       if not _is_set(train, parameter.path))
         parameters = tuple(parameter for parameter in found if parameter)
         if not parameters:
-            self.planner.problems[f"search.space: the study itself sets every field that the space of {short_name(method)} "
-                                  f"has for {short_name(backbone)}; leave one open"] = None
+            self.planner.problems["search.space: the study itself sets every field that the space of "
+                                  f"{short_name(method)} has for {short_name(backbone)}; leave one open"] = None
         return parameters
 
     def _feasible(self, parameter: Parameter, images: int) -> Parameter | None:
