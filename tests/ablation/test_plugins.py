@@ -170,8 +170,8 @@ def test_packages_are_listed_with_where_they_come_from(folder: Path, call: Call,
     monkeypatch.syspath_prepend(str(site))
     rows = {}
     for kind in ("methods", "backbones", "datasets", "metrics"):
-        code, text, _ = call(kind, "--format", "json")
-        assert code == 0
+        code, text, error = call(kind, "--format", "json")
+        assert code == 0, error
         rows |= {row[kind[:-1]]: row for row in json.loads(text)}
     assert {name for name, row in rows.items() if row["from"] != "built in"} == {
         "byol", "vic_reg", "custom/lost", "a_net", "flipped"}
@@ -186,6 +186,6 @@ def test_packages_are_listed_with_where_they_come_from(folder: Path, call: Call,
     assert code == 2
     assert clash in error
     assert lost in error
-    code, text, _ = call("methods", "show", "vic_reg", "--format", "csv")
-    assert code == 0
+    code, text, error = call("methods", "show", "vic_reg", "--format", "csv")
+    assert code == 0, error
     assert "train.options.covariance,\"resnet, vit\",fixed,1.0" in text
