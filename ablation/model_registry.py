@@ -79,7 +79,9 @@ def _new_version(client: Any, name: str, logged: Any, run: str, tags: dict[str, 
 
 def _write(export: Path, out: Path, model_id: str, side: int) -> None:
     """The MLflow model of an export, with signature and input example."""
-    import mlflow.pyfunc
+    with warnings.catch_warnings():  # of its own type hints, at the first import
+        warnings.simplefilter("ignore")
+        import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 

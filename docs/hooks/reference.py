@@ -46,7 +46,7 @@ def commands() -> Iterator[tuple[str, Any]]:
 
     from ablation import cli
 
-    root = typer.main.get_command(cli.whole_app())
+    root = typer.main.get_command(cli.complete())
     for name, command in sorted(root.commands.items()):  # type: ignore[attr-defined]
         if not hasattr(command, "commands"):
             yield name, command
@@ -117,7 +117,8 @@ def metrics() -> str:
     """The catalogue: meaning, range, better direction and source of every key."""
     from trainers.evaluation.catalogue import IN_STORE_ONLY, METRICS
 
-    parts = ["# All metrics", "Formulas: [Metrics](../metrics.md). `ablation metrics` prints this list.",
+    parts = ["# All metrics",
+             "Formulas and their reading: [Metrics](../metrics.md). `ablation metrics` prints this list.",
              "`better: context` says that no direction is better by itself. `label_free/` is computed on one set of "
              "train images that is the same for all trials, `label_free_own/` on the trial's own subset. In the store "
              f"but not in MLflow, which takes 40 keys a run: {', '.join(f'`{key}`' for key in sorted(IN_STORE_ONLY))}."]

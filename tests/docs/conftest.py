@@ -12,7 +12,7 @@ from tests.docs.world import make_world
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Studies (``make_world``), and every file that a page tells its reader to save."""
+    """A folder with ``parts`` (trained), ``quickstart`` (made up) and what pages tell their readers to save."""
     folder = tmp_path_factory.mktemp("world")
     make_world(folder)
     for fence in all_fences("yaml", "python"):

@@ -51,7 +51,7 @@ def to_run(page: Path, language: str) -> list[Fence]:
 
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """The Typer command that these words call, and its own arguments."""
-    command: Any = typer.main.get_command(cli.whole_app())
+    command: Any = typer.main.get_command(cli.complete())
     rest = in_order(words)
     while rest and rest[0] in getattr(command, "commands", {}):
         command, rest = command.commands[rest[0]], rest[1:]

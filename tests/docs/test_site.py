@@ -39,8 +39,8 @@ def test_the_reference_is_the_code(site: Path) -> None:
     from trainers.evaluation.catalogue import METRICS
 
     commands = (site / "reference" / "command-line.html").read_text()
-    words = ("run", "analyze-claims", "data-simulate", "methods-show", "export")
-    assert all(f'id="{name}"' in commands for name in words)
+    names = ("run", "analyze-claims", "data-simulate", "methods-show", "export")
+    assert all(f'id="{name}"' in commands for name in names)
     assert "--fail-under" in commands
     python = (site / "reference" / "python.html").read_text()
     assert all(f"ablation.{name}" in python for name in ablation.__all__ if name != "__version__")

@@ -38,7 +38,7 @@ def make_world(folder: Path) -> None:
     """``parts`` by the tutorial's own words, ``quickstart`` of made-up numbers with that study's encoder, a search.
 
     ``sewer`` is as ``quickstart``."""
-    tutorial = fences(ROOT / "docs" / "tutorial.md")
+    tutorial = list(fences(ROOT / "docs" / "tutorial.md"))
     with in_folder(folder):
         drawing = next(fence for fence in tutorial if fence.language == "python")
         exec(compile(drawing.text, drawing.place, "exec"), {})
@@ -49,10 +49,11 @@ def make_world(folder: Path) -> None:
             (folder / name).write_text(spec.to_yaml())
         finish(plan(spec, store=folder / "studies"), folder / "cache")
     searches.Bench.of(searches.spec("fair", num_samples=4), folder / "studies").run()
-    trained = load_study("parts", store=folder / "studies").store
-    donor = trained.planned_keys()[0]
+    trained = load_study("parts", store=folder / "studies")
+    encoder = trained.store.trial_dir(trained.trials_dataframe()["key"][0])
     write_study(folder / "studies" / "sewer", imbalance=(0.02, 0.15), epochs=4, num_test=20)
     many = StudyStore(write_study(folder / "studies" / "quickstart", imbalance=(0.05, 0.5), epochs=4, num_test=20))
     for key in many.planned_keys():
         for name in ("encoder.safetensors", "probe.safetensors"):
-            shutil.copy(trained.trial_dir(donor) / name, many.trial_dir(key))
+            if (encoder / name).exists():
+                shutil.copy(encoder / name, many.trial_dir(key))
