@@ -33,7 +33,7 @@ from tests.docs.pages import (
     words_of,
 )
 
-MOST_NOT_RUN = 22
+MOST_NOT_RUN = 23
 """Fences with a reason why they are not carried out. Raise it only for what needs a cluster, Docker or an hour."""
 SMALL = {"train.epochs=5": "train.epochs=1"}
 """As the trained study has it."""
