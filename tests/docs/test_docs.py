@@ -38,7 +38,8 @@ from tests.docs.world import finish
 
 MOST_NOT_RUN = 23
 """Fences with a reason why they are not carried out. Raise it only for what needs a cluster, Docker or an hour."""
-SMALL = {"train.epochs=5": "train.epochs=1", "train.epochs=2": "train.epochs=1 imbalance.total=100"}
+SMALL = {"train.epochs=5": "train.epochs=1",
+         "train.epochs=2": "train.epochs=1 imbalance.total=100 evaluation.max_images=100 evaluation.view_images=8"}
 """The first as the trained study has it."""
 HELD_ELSEWHERE = {"report": "tests/ablation/test_report.py draws reports, for ten seconds each"}
 """Commands that are parsed only."""
