@@ -112,7 +112,7 @@ def luminance(color: str) -> float:
 def test_the_contents_lead_to_their_sections(browser: Any, page_file: Path) -> None:
     page, heard = opened(browser, page_file, 820)
     links = page.locator("nav a")
-    assert links.count() == page.locator("h2").count() == len(SECTIONS) - 2  # it has no search and no metrics of its own
+    assert links.count() == page.locator("h2").count() == len(SECTIONS) - 2  # no search, no own metrics
     for i in range(links.count()):
         links.nth(i).click()
         title = links.nth(i).inner_text()
