@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ablation.distributions import Parameter
 from ablation.search_settings import OBJECTIVES
 from trainers.config import Imbalance
+from trainers.names import short_name
 
 if TYPE_CHECKING:
     from ablation.store import StudyStore
@@ -79,7 +80,7 @@ class CellSearch:
     @property
     def cell(self) -> str:
         level = "natural" if self.imbalance == "natural" else f"p{self.imbalance:g}"
-        return f"{self.method}-{self.backbone}-{level}"
+        return f"{short_name(self.method)}-{short_name(self.backbone)}-{level}"
 
     @property
     def name(self) -> str:

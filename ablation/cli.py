@@ -8,6 +8,7 @@ not met, 6 Ray or MLflow unreachable, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -47,13 +48,17 @@ def init(file: Annotated[Path, typer.Argument(help="study file to write")] = Pat
     from ablation.errors import SpecError
     from ablation.template_study import study_text
 
+    if file.suffix not in (".yaml", ".yml"):
+        raise SpecError(f"{file}: a study file ends in .yaml")
     try:
         with file.open("x") as handle:
             handle.write(study_text(str(file), file.stem, data))
     except FileExistsError:
         raise SpecError(f"{file}: exists already; give another name: ablation init other.yaml") from None
     except OSError as error:
-        raise SpecError(f"{file}: cannot be written ({error.strerror})") from None
+        raise SpecError(f"{file}: cannot be written ({error.strerror}); name a file in a folder that exists") from None
+    if data is not None and not Path(data).expanduser().exists():
+        note(f"{data}: is not there yet; data.root in {file} says where the pictures are")
     note(f"{file}: written; next: ablation plan {file}, then ablation run {file}")
 
 
@@ -93,30 +98,13 @@ def validate(study: Annotated[str | None, typer.Argument(help="as for run")] = N
 
 @app.command(epilog="Example: ablation plan study.yaml 'grid.seed=[0,1,2]' --format csv")
 def plan(study: Study, overrides: Overrides = None, store: StoreOption = None, allow_tiny: Tiny = False,
-         format: FormatOption = Format.table) -> None:
-    """Show which trials a study has, with the images of each level; trains nothing."""
-    from ablation.errors import PlanError
-    from ablation.plan import Plan, plan as make_plan
-    from ablation.spec import StudySpec
+         format: FormatOption = Format.table,
+         estimate: Annotated[bool, typer.Option("--estimate", help="measure a few steps of each kind of trial here")] =
+         False) -> None:
+    """Show which trials a study has, with the images of each level, and what they will cost; trains nothing."""
+    from ablation.plan_command import show_plan
 
-    problem: PlanError | None = None
-    try:
-        planned = make_plan(StudySpec.load(study, overrides or ()), store=store, allow_tiny=allow_tiny or None)
-    except PlanError as error:
-        if not isinstance(error.plan, Plan):
-            raise
-        planned, problem = error.plan, error
-    emit(planned.to_frame(), format)
-    if format is Format.table:
-        print()
-        emit(planned.level_counts(), format)
-        print(f"\n{len(planned.trials)} trials, {len(planned.pending())} to run")
-        if planned.search is not None:
-            from ablation.commands import search_size
-
-            print(search_size(planned))
-    if problem:
-        raise problem
+    show_plan(study, overrides or [], store, allow_tiny, format, estimate)
 
 
 @app.command(epilog="Example: ablation run quickstart --store /tmp/studies")
@@ -150,11 +138,13 @@ def status(name: Annotated[str | None, typer.Argument(help="a study; default: al
            store: StoreOption = None, format: FormatOption = Format.table,
            watch: Annotated[bool, typer.Option("--watch", help="refresh until no driver runs")] = False) -> None:
     """How far a study is; reads the store only, so it works while a driver runs and after it died."""
-    from ablation.commands import study_status, watch_status
+    from ablation.commands import launch_line, study_status, watch_status
 
     if watch:
         watch_status(name, store)
     emit(study_status(name, store), format)
+    if name and (line := launch_line(name, store)):
+        note(line)
 
 
 @app.command(epilog="Example: ablation logs quickstart --follow")
@@ -274,9 +264,9 @@ def metrics(format: FormatOption = Format.table) -> None:
     emit(metric_rows(), format)
 
 
-def main() -> None:
-    """Entry point: every error becomes one line per problem and its exit code."""
-    from ablation.analyze_commands import app as analyze_app, in_order
+@cache
+def _whole_app() -> typer.Typer:
+    from ablation.analyze_commands import app as analyze_app
     from ablation.data_commands import app as data_app
     from ablation.method_commands import app as methods_app
     from ablation.model_commands import app as model_app
@@ -285,10 +275,18 @@ def main() -> None:
     app.add_typer(analyze_app, name="analyze")
     app.add_typer(methods_app, name="methods")
     app.add_typer(model_app)  # export and score
+    return app
+
+
+def main() -> None:
+    """Entry point: every error becomes one line per problem and its exit code."""
+    from ablation.analyze_commands import in_order
+
     try:
-        app(in_order(sys.argv[1:]), standalone_mode=True)
+        code = _whole_app()(in_order(sys.argv[1:]), prog_name="ablation", standalone_mode=False)
     except (KeyboardInterrupt, Exception) as error:
-        sys.exit(fail(error))
+        code = fail(error)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

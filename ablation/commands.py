@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
 from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note
 from ablation.errors import SpecError
+from ablation.forecast import told
+from trainers.config import suggest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,25 +29,27 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
 
     from ablation.driver import run_plan
     from ablation.panel import Panel
-    from ablation.plan import plan as make_plan
-    from ablation.spec import StudySpec
+    from ablation.plan_command import load_plan
 
     wanted = [_gate(text) for text in gates]
-    spec = StudySpec.load(source, overrides)
-    planned = make_plan(spec, store=store, allow_tiny=allow_tiny or None)
+    planned = load_plan(source, overrides, store, allow_tiny)
+    spec = planned.spec
     todo = planned.pending()
     epochs = {trial.key: trial.config.train.epochs for trial in planned.trials}
     most = None if planned.search is None else planned.search.most_trials
     note(f"{spec.name}: {len(planned.trials)} trials, {len(todo)} to run, in {planned.study_dir}" if most is None else
          f"{spec.name}: {search_size(planned)}, in {planned.study_dir}")
     try:
-        with Panel(spec.name, epochs, len(planned.trials) - len(todo), Console(stderr=True), most) as panel:
+        console = Console(stderr=True, emoji=False)
+        with Panel(spec.name, epochs, len(planned.trials) - len(todo), console, most) as panel:
             results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
                                max_concurrent=max_concurrent)
     except KeyboardInterrupt as stop:
         return fail(stop)
     frame = results.reported_trials()
     emit(_short(frame), Format.table)
+    if accuracy := told(planned.store):
+        note(f"{spec.name}: {accuracy}")
     print(f"\nreport: {planned.study_dir / 'report' / 'report.html'}")
     note(f"browse: ablation ui{f' --store {store}' if store else ''}")
     missed = [text for text, gate in zip(gates, wanted, strict=True) if not _met(results, *gate)]
@@ -141,6 +146,13 @@ def study_status(name: str | None, store: str | None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def launch_line(name: str, store: str | None) -> str | None:
+    """What the last launch of a study was expected to take, and took."""
+    from ablation.store import Store
+
+    return told(Store(store).study(name))
+
+
 def watch_status(name: str | None, store: str | None) -> None:
     """Redraw the table every second while a driver runs; without a terminal wait without printing."""
     from rich.console import Console
@@ -155,7 +167,7 @@ def watch_status(name: str | None, store: str | None) -> None:
         studies = [load_study(name, store=store).store] if name else list(map(opened.study, opened.studies()))
         return any(study.lock_holder() is not None for study in studies)
 
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
         while driven():
             if console.is_terminal:
@@ -170,14 +182,25 @@ def trial_rows(name: str, store: str | None, where: str | None, everything: bool
 
     frame = load_study(name, store=store).trials_dataframe()
     if where:
-        try:
-            frame = frame.query(where)
-        except Exception as error:  # pandas passes on whatever its parser or the columns raise
-            raise SpecError(f"--where {where!r}: {str(error).splitlines()[0]} (columns: {', '.join(CELL)}, "
-                            "and `metrics.probe/auroc` in backticks)") from None
+        frame = _matching(frame, where)
         if frame.empty:
             raise NothingMatched(f"no trial of '{name}' matches {where!r}")
     return frame if everything else _short(frame)
+
+
+def _matching(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = f"columns: {', '.join(CELL)}, and `metrics.probe/auroc` in backticks"
+    try:
+        chosen = frame.eval(where)
+    except Exception as error:  # pandas passes on whatever its parser or the columns raise
+        said = (str(error).splitlines() or [type(error).__name__])[0].removesuffix(" (<unknown>, line 1)")
+        raise SpecError(f"--where {where!r}: {said} ({columns})") from None
+    if not isinstance(chosen, pd.Series) or chosen.dtype.kind != "b":
+        why = "= assigns, == compares" if isinstance(chosen, pd.DataFrame) else "must be true or false for each trial"
+        raise SpecError(f"--where {where!r}: {why}, e.g. method == 'simclr' ({columns})")
+    return frame[chosen]
 
 
 def _short(frame: pd.DataFrame) -> pd.DataFrame:
@@ -193,11 +216,19 @@ def _driver(study: Any) -> str:
 
 
 def _gate(text: str) -> tuple[str, float]:
+    from trainers.evaluation.catalogue import METRICS
+
     metric, _, value = text.partition("=")
     try:
-        return metric, float(value)
+        least = float(value)
     except ValueError:
-        raise SpecError(f"--fail-under {text!r}: expected metric=number, e.g. probe/auroc=0.8") from None
+        least = math.nan
+    if not math.isfinite(least):
+        raise SpecError(f"--fail-under {text!r}: expected metric=number, e.g. probe/auroc=0.8")
+    if metric not in METRICS:  # else it would be told after hours of training
+        raise SpecError(f"--fail-under {text!r}: unknown metric '{metric}'{suggest(metric, METRICS)}; "
+                        "see: ablation metrics")
+    return metric, least
 
 
 def _met(results: StudyResults, metric: str, least: float) -> bool:

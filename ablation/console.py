@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -78,9 +79,9 @@ def _table(frame: pd.DataFrame) -> None:
     """Not cut to the terminal's width when piped, so that keys can be copied whole."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=10_000)
+        console = Console(highlight=False, markup=False, emoji=False, width=10_000)
     console.print(rendered(frame.head(TABLE_ROWS)))
     if len(frame) > TABLE_ROWS:
         note(f"… and {len(frame) - TABLE_ROWS} more rows: --format csv shows all")
@@ -88,11 +89,15 @@ def _table(frame: pd.DataFrame) -> None:
 
 def fail(error: BaseException) -> int:
     """Say an error on stderr, one line per problem, and return its exit code."""
+    from typer import TyperException
+
     from ablation.errors import AblationError
 
     if isinstance(error, KeyboardInterrupt):
         note("interrupted; run the same command again to continue")
         return 130
+    if isinstance(error, TyperException):
+        return _usage(error)
     if isinstance(error, AblationError):
         for line in str(error).splitlines():
             note(f"error: {line}")
@@ -103,3 +108,15 @@ def fail(error: BaseException) -> int:
     traceback.print_exception(error)
     note("error: internal error, please report the lines above")
     return 1
+
+
+def _usage(error: Any) -> int:
+    """Of typer's own errors: one line with the page that helps; the page itself where no command is named."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        text = re.sub(r"Input should be ([^,]*).*", r"must be \1", error.format_message().replace("Value error, ", ""))
+        text = re.sub(r"\. Did you mean (.*)\?", r" (did you mean \1?)", text).rstrip(".")
+        note(f"error: {text}; see: {context.command_path if context else 'ablation'} --help")
+    return int(error.exit_code)

@@ -86,14 +86,14 @@ def retry_trials(study: StudyStore, keys: Sequence[str]) -> list[str]:
     stays ended.
     """
     wanted = matching_keys(study, keys)
+    if not any(study.read_state(key).state in RETRIED for key in wanted):
+        raise NothingMatched(f"study '{study.name}': none of these trials has failed or was stopped")
     with study.lock():
         states = {key: study.read_state(key) for key in wanted}
         chosen = [key for key, status in states.items()
                   if status.state in RETRIED and status.reason != PRUNED["reason"]]
         for key in chosen:
             study.reset(key)
-    if not chosen:
-        raise NothingMatched(f"study '{study.name}': none of these trials has failed or was stopped")
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ def simulate(root: Annotated[Path, typer.Argument(help="folder to write; the exa
              train: Annotated[int, typer.Option(min=2, help="labelled training images")] = 3000,
              val: Annotated[int, typer.Option(min=2, help="labelled hold-out images")] = 800,
              test: Annotated[int, typer.Option(min=0, help="images without labels")] = 0,
-             prevalence: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of defects")] = 0.5,
+             prevalence: Annotated[float, typer.Option(min=0.001, max=0.999, help="share of defects")] = 0.5,
              size: Annotated[int, typer.Option(min=32, max=768, help="side of an image, pixels")] = 96,
              seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
     """Draw sewer-pipe images with defects and write them as Sewer-ML writes its own."""
@@ -46,18 +47,47 @@ def prepare(study: Study, overrides: Overrides = None) -> None:
     print(default_cache_dir())
 
 
-@app.command(epilog="Example: ablation data describe study.yaml data.root=/data/parts")
+class Show(enum.StrEnum):
+    """Parts of a description; all but ``counts`` look at the pixels."""
+
+    all = "all"
+    counts = "counts"
+    checks = "checks"
+    problems = "problems"
+
+
+@app.command(epilog="Example: ablation data describe study.yaml data.root=/data/parts --show problems --format csv")
 def describe(study: Study, overrides: Overrides = None,
+             show: Annotated[Show, typer.Option(help="all: counts and checks; problems: one line per picture with one; "
+                                                     "counts: without reading pictures")] = Show.all,
+             images: Annotated[int, typer.Option(min=0, help="most pictures to look at, 0 = all")] = 20_000,
              format: Annotated[Format, typer.Option("--format", help="how to print")] = Format.table) -> None:
-    """Count images per split, label and defect type."""
+    """Count images per split, label and defect type; look for copies, leaks between splits, flat and broken ones."""
     import pandas as pd
 
+    from ablation.description import check_rows, count_rows
     from ablation.spec import StudySpec
     from trainers.data import open_dataset
+    from trainers.data.survey import choose, problems, survey
 
-    index = open_dataset(StudySpec.load(study, overrides or ()).data).index
-    label = pd.Series(index.labels).map({0: "normal", 1: "defect", -1: "unknown"})
-    frame = pd.DataFrame({"split": index.splits, "label": label, "type": index.defect_types, "group": index.groups})
-    counts = frame.groupby(["split", "label", "type"]).agg(images=("group", "size"), groups=("group", "nunique"))
-    emit(counts.reset_index(), format)
-    note(f"{len(index)} images, data digest {index.digest}")
+    data = StudySpec.load(study, overrides or ()).data
+    dataset = open_dataset(data)
+    note(f"{len(dataset.index)} images, data digest {dataset.index.digest}")
+    if show in (Show.all, Show.counts):
+        emit(count_rows(dataset.index), format)
+    if show is Show.counts:
+        return
+    if show is Show.all and format is not Format.table:
+        note("counts only; the pictures: --show checks, --show problems")  # two tables are no JSON
+        return
+    found = survey(dataset, choose(dataset.index, images), note)
+    wrong = problems(dataset.index, found)
+    if show is Show.problems:
+        emit(pd.DataFrame([vars(item) for item in wrong], columns=["problem", "image", "split", "label", "detail"]),
+             format)
+        return
+    if show is Show.all:
+        print()
+    emit(check_rows(dataset, found, wrong, data.image_size), format)
+    if wrong:
+        note(f"{len(wrong)} pictures with a problem, by name: --show problems")

@@ -21,9 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablation import low_memory
-from ablation.access import refusal, require_answer, require_token
-from ablation.errors import ServiceUnavailable, SpecError, StoreError
+from ablation import forecast, low_memory
+from ablation.access import cluster_address, refusal, require_answer, require_token
+from ablation.calibration import seat
+from ablation.errors import ServiceUnavailable, StoreError
 from ablation.events import Event, OnEvent
 from ablation.launch import make_pending, settle, write_report
 from ablation.ledger import ASKED, PRUNED
@@ -61,6 +62,10 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
     tell = on_event or (lambda event: None)
     study = StudyStore(plan.study_dir)
     store = Store(study.path.parent)
+    todo = plan.pending()
+    if todo and cluster_address(address) is None:  # what cannot be is told before anything is written
+        seat(plan, todo)
+    copy = Mirror(store, study, tracking_uri)
     with study.lock(), on_signal(interrupt):
         study.clear_stop()
         if plan.search is not None:
@@ -71,12 +76,14 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
             make_pending(study, trial.key)
         begun = time.time()
         if todo or not (plan.search is None or plan.search.complete):
-            mirror = BackgroundMirror(Mirror(store, study, tracking_uri), lambda text: tell(Event("warning", text)))
+            forecast.begin(plan, address, max_concurrent, tell)
+            mirror = BackgroundMirror(copy, lambda text: tell(Event("warning", text)))
             try:
                 _train(plan, todo, study, address, max_concurrent, mirror, tell)
             finally:
                 with on_signal(finish_first):
                     settle(study, [trial.key for trial in todo] if plan.search is None else study.planned_keys(), begun)
+                    forecast.end(plan, max_concurrent, tell)
                     report = write_report(study, store, tell)
                     mirror.finish(report)
         elif not (study.path / "report" / "report.html").exists():
@@ -137,8 +144,8 @@ def _search(plan: Plan, placement: Placement, study: StudyStore, cache_dir: Path
 @contextmanager
 def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
     """Raises ``ServiceUnavailable`` when ``address`` (or ``RAY_ADDRESS``) names a cluster that does not answer."""
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    local = address in (None, "local")
+    address = cluster_address(address)
+    local = address is None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if local:
@@ -152,10 +159,6 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
         options = {"address": "local", "num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False,
                    "object_store_memory": OBJECT_STORE_BYTES}
     else:
-        if str(address).startswith("http"):
-            raise SpecError(f"--address {address}: this is the dashboard, which takes a study with --detach; without "
-                            "it name the cluster itself, e.g. HOST:6379")
-        require_answer(str(address))
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # a refused token would be told every second
     tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
     attempts = START_ATTEMPTS if local else 1

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from ablation.validation import FieldProblems
-from trainers.config import Imbalance, suggest
-from trainers.names import BACKBONE_NAMES, METHOD_NAMES
+from trainers import plugins
+from trainers.config import ConfigError, Imbalance, suggest
+from trainers.names import BACKBONE_NAMES, DATASET_NAMES, METHOD_NAMES, absolute_name, short_name
 
 Problems = Iterator[tuple[str, str]]
 
@@ -31,11 +32,43 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{word}'{suggest(word, known) or '; there are ' + ', '.join(known)}"
 
 
+def _plugin(find: Callable[[str], Any], name: str) -> str | None:
+    try:
+        find(name)
+    except ConfigError as error:
+        return error.message
+    return None
+
+
 def _method(name: str) -> str | None:
-    return None if name in METHOD_NAMES else unknown("method", name, METHOD_NAMES)
+    if plugins.is_plugin("methods", name):
+        from trainers.methods import find_method
+
+        return _plugin(find_method, name)
+    return None if name in METHOD_NAMES else unknown("method", name, plugins.known("methods"))
+
+
+def dataset_problem(name: str) -> str | None:
+    """Of ``data.dataset``: what is wrong with a name, or None."""
+    if plugins.is_plugin("datasets", name):
+        from trainers.data import find_dataset
+
+        return _plugin(find_dataset, name)
+    return None if name in DATASET_NAMES else unknown("dataset", name, plugins.known("datasets"))
+
+
+def metric_problem(name: str) -> str | None:
+    """Of ``evaluation.metrics``: what is wrong with a name, or None."""
+    from trainers.evaluation.custom import find_metric
+
+    return _plugin(find_metric, name)
 
 
 def _backbone(name: str) -> str | None:
+    if plugins.is_plugin("backbones", name):
+        from trainers.backbones import find_builder
+
+        return _plugin(find_builder, name)
     if name in BACKBONE_NAMES:
         return None
     if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)?", name):
@@ -63,22 +96,35 @@ def items(check: Callable[[Any], str | None]) -> AfterValidator:
     def every(values: tuple[Any, ...]) -> Problems:
         if not values:
             yield "", "must name at least one value"
-        for number, value in enumerate(values):
-            if value in values[:number]:
-                yield str(number), f"{value} is there twice"
-            elif problem := check(value):
-                yield str(number), problem
+        yield from ((str(number), problem) for number, problem in each(values, check))
 
     return checked(every)
+
+
+def each(values: tuple[Any, ...], check: Callable[[Any], str | None]) -> Iterator[tuple[int, str]]:
+    """(place, problem) of each value that is not right, or that tables could not tell from one before it."""
+    shown = [short_name(value) if isinstance(value, str) else value for value in values]
+    for number, value in enumerate(values):
+        if shown[number] in shown[:number]:
+            yield number, f"{shown[number]} is there twice"
+        elif problem := check(value):
+            yield number, problem
+
+
+def _absolute(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Files of plug-ins from the root: their names travel to other processes."""
+    return tuple(map(absolute_name, names))
 
 
 def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-_MethodName: Any = Literal[METHOD_NAMES]  # type: ignore[valid-type]  # for editors, by the JSON schema
-Methods = Annotated[tuple[str, ...], BeforeValidator(as_tuple, _MethodName | list[_MethodName]), items(_method)]
-Backbones = Annotated[tuple[str, ...], BeforeValidator(as_tuple, str | list[str]), items(_backbone)]
+_MethodName: Any = Literal[METHOD_NAMES] | str  # type: ignore[valid-type]  # for editors, by the JSON schema
+_FromRoot = AfterValidator(_absolute)
+Methods = Annotated[tuple[str, ...], BeforeValidator(as_tuple, _MethodName | list[_MethodName]), _FromRoot,
+                    items(_method)]
+Backbones = Annotated[tuple[str, ...], BeforeValidator(as_tuple, str | list[str]), _FromRoot, items(_backbone)]
 Levels = Annotated[tuple[Imbalance, ...], BeforeValidator(as_tuple, Imbalance | list[Imbalance]), items(_level)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(as_tuple, int | list[int]), items(_seed)]
 

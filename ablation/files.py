@@ -38,6 +38,15 @@ def writing(path: Path) -> Iterator[None]:
                          "free the folder or choose another with --store or ABLATION_STORE") from error
 
 
+def folder_path(text: str) -> Path:
+    """Absolute; the folder need not be there yet. Raises ``StoreError`` where a file is in its way."""
+    path = Path(text).expanduser().absolute()
+    place = next(part for part in (path, *path.parents) if part.exists())
+    if not place.is_dir():
+        raise StoreError(f"store {path}: {place} is a file; name a folder with --store or ABLATION_STORE")
+    return path
+
+
 def read_json(path: Path) -> Any:
     """The content, or None if the file is absent or damaged."""
     try:

@@ -25,7 +25,7 @@ def methods(context: typer.Context, format: FormatOption = Format.table) -> None
 
 
 @app.command(epilog="Example: ablation methods show simclr --format csv")
-def show(context: typer.Context, name: Annotated[str, typer.Argument(help="a method")],
+def show(context: typer.Context, name: Annotated[str, typer.Argument(help="a method, or path.py:Class")],
          space: Annotated[str, typer.Option(help="default, or path.py:function")] = "default",
          format: Annotated[Format | None, typer.Option("--format", help="how to print [table]")] = None) -> None:
     """The recipe of a method, setting by setting, and what a hyper-parameter search would draw for it."""

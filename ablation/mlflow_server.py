@@ -20,11 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ablation.errors import ServiceUnavailable
+from ablation.errors import ServiceUnavailable, SpecError
 from ablation.mlflow_views import VIEW_TAG, view_path
 from ablation.signals import on_signal
 from ablation.store import Store
 from trainers.atomic import locked
+from trainers.config import suggest
 
 # Before mlflow is imported: a dead server must cost seconds, not the four minutes of its default retries.
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -33,10 +34,39 @@ DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
 MAX_LINKS = 5
 
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+DATABRICKS = ("databricks", "databricks-uc", "uc")
+ADDRESSES = "http://HOST:5000, sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+
 
 def default_uri(store: Store) -> str:
     """``MLFLOW_TRACKING_URI``, or a SQLite file in the store."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'mlflow.db'}"
+
+
+def tracking_address(store: Store, uri: str | None) -> str:
+    """``uri`` or ``default_uri``. Raises ``SpecError`` for what MLflow cannot log to, before a study runs for hours."""
+    uri = uri or default_uri(store)
+    scheme, colon, rest = uri.partition("://")
+    shown = f"--tracking-uri {redact(uri)}"
+    if uri in DATABRICKS or scheme in DATABRICKS:
+        return uri
+    if not colon:
+        near = f" (did you mean 'http://{uri}'?)" if re.fullmatch(r"[\w.-]+:\d+", uri) else ""
+        raise SpecError(f"{shown}: MLflow no longer logs to folders; give {ADDRESSES}{near}")
+    if scheme.split("+")[0] not in SCHEMES:
+        raise SpecError(f"{shown}: MLflow cannot log there; give {ADDRESSES}{suggest(scheme, SCHEMES)}")
+    if scheme.startswith("sqlite") and not rest.startswith("/"):
+        raise SpecError(f"{shown}: a SQLite address has three slashes: sqlite:///{rest}")
+    if scheme in ("http", "https"):
+        parts = urllib.parse.urlsplit(uri)
+        try:
+            named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError:
+            named = False
+        if not named:
+            raise SpecError(f"{shown}: names no host and port; give http://HOST:5000")
+    return uri
 
 
 def server_version(uri: str, timeout: float = 5.0) -> str | None:
@@ -54,12 +84,24 @@ def server_version(uri: str, timeout: float = 5.0) -> str | None:
             return None
         raise ServiceUnavailable(f"MLflow at {redact(uri)} answers {error.code} {error.reason}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ServiceUnavailable(f"MLflow at {redact(uri)} does not answer: {type(error).__name__}") from error
+        why = getattr(error, "reason", error)
+        raise ServiceUnavailable(f"MLflow at {redact(uri)} does not answer ({getattr(why, 'strerror', None) or why}); "
+                                 "start it, or check --tracking-uri") from error
+
+
+def require_server(uri: str) -> None:
+    """Raises ``ServiceUnavailable`` at once where nobody answers at an http address; MLflow would try for long."""
+    if uri.startswith("http"):
+        try:
+            server_version(uri)
+        except ServiceUnavailable as error:
+            if not isinstance(error.__cause__, urllib.error.HTTPError):
+                raise
 
 
 def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) -> int:
     """Run ``mlflow server`` on loopback until it ends, Ctrl-C or SIGTERM; prints the address once it answers."""
-    uri = uri or default_uri(store)
+    uri = tracking_address(store, uri)
     if uri.startswith("http"):
         say(f"MLflow already serves at {redact(uri)}")
         return 0

@@ -48,7 +48,8 @@ class Panel:
                  trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
-        self.console.print(self.summary(), highlight=False)
+        if kind is None or self.running or self.done or self.failed:  # else it ended before anything began
+            self.console.print(self.summary(), highlight=False)
 
     def __call__(self, event: Event) -> None:
         self._record(event)

@@ -11,14 +11,16 @@ import itertools
 import sys
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablation.errors import DataError, PlanError, SpecError
+from ablation.plan_checks import metric_problems, option_problems, plugin_problems, value_problems, worker_problems
 from ablation.spec import SECTIONS, StudySpec
 from ablation.store import Store, StudyStore, TrialState
 from ablation.trial import SubsetCounts, Trial, canonical, trial_key
+from trainers import plugins
 from trainers.config import (
     ConfigError,
     DataConfig,
@@ -27,15 +29,17 @@ from trainers.config import (
     OptimConfig,
     TrainConfig,
     decode,
-    problems,
 )
+from trainers.names import short_name
 from trainers.recipes import resolve_train
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from ablation.search_plan import SearchPlan
-    from trainers.data.index import Index
+    from trainers.data.imbalance import Subset
+    from trainers.data.index import AbstractDataset
 
 Cell = tuple[str, str, Imbalance, int]
 
@@ -50,6 +54,11 @@ class Plan:
     problems: tuple[str, ...]
     """Empty, unless the plan comes out of a ``PlanError``."""
     store: StudyStore
+    dataset: AbstractDataset = field(repr=False, compare=False)
+    needed: np.ndarray = field(repr=False, compare=False)
+    """Positions in the data set's index of all pictures that any trial looks at, ascending."""
+    embedded: dict[str, int] = field(repr=False, compare=False)
+    """By digest of a subset: pictures that one evaluation looks at."""
     search: SearchPlan | None = None
     """Of a study with ``search``; then ``trials`` are those that were known when it was planned."""
 
@@ -69,6 +78,23 @@ class Plan:
             return self.search.pending()
         states = self.states()
         return [trial for trial in self.trials if states[trial.key] is not TrialState.FINISHED]
+
+    def num_embedded(self, trial: Trial) -> int:
+        """Pictures and augmented views that one evaluation of a trial puts through its encoder."""
+        settings = trial.config.evaluation
+        views = min(settings.view_images, settings.max_images) * settings.views_per_image
+        return views + (self.embedded.get(trial.subset.digest, 0) if trial.subset else 0)
+
+    def estimate(self, measure: bool = True) -> pd.DataFrame:
+        """What each trial that is not FINISHED will cost on this machine: seconds, memory, disk, GPU-hours, how sure.
+
+        ``measure`` runs a few steps of each kind of trial that neither an earlier measurement nor finished trials in
+        the store know; else such trials have NaN. The study as a whole: ``frame.attrs["study"]``. See
+        ``ablation.estimate``. Raises ``PlanError`` where this machine can never hold a trial.
+        """
+        from ablation.estimate import estimate
+
+        return estimate(self, measure=measure).to_frame()
 
     def to_frame(self) -> pd.DataFrame:
         """One row per trial: key, state, method, backbone, imbalance, seed, num_defects, num_normals."""
@@ -130,7 +156,8 @@ def plan(spec: StudySpec, store: Store | str | Path | None = None, allow_tiny: b
         cells = itertools.product(spec.grid.method, spec.grid.backbone, spec.grid.imbalance, spec.grid.seed)
         trials = tuple(planner.trial(cell) for cell in cells)
     result = Plan(spec=spec, trials=trials, data_digest=planner.index.digest, problems=tuple(planner.problems),
-                  store=study_store, search=search)
+                  store=study_store, dataset=planner.dataset, needed=planner.needed.nonzero()[0],
+                  embedded=planner.embedded, search=search)
     if result.problems:
         raise PlanError(result.problems, plan=result)
     return result
@@ -140,15 +167,38 @@ class Planner:
     """Resolves cells, remembering what many of them share: sections, subsets, checks."""
 
     def __init__(self, spec: StudySpec, allow_tiny: bool) -> None:
+        import numpy as np
+
         self.spec, self.allow_tiny = spec, allow_tiny
         self.problems: dict[str, None] = {}  # an ordered set: one problem of many trials is told once
         self.data = _absolute(spec.data)
-        self.index = _open_index(self.data)
+        self.dataset = _open(self.data)
+        self.index = self.dataset.index
+        self.in_sets = np.zeros(len(self.index), dtype=bool)  # pictures that every evaluation looks at
+        self.problems |= dict.fromkeys(self._look_at_evaluation())
+        self.needed = self.in_sets.copy()
+        self.embedded: dict[str, int] = {}
         self.total = self._largest_total()
         self._sections: dict[tuple[int, ...], dict[str, Any]] = {}
         self._subsets: dict[Any, SubsetCounts | None] = {}
         self._checked: set[str] = set()
-        self.problems |= dict.fromkeys(_worker_problems(spec))
+        self._digests: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+        self.problems |= dict.fromkeys(worker_problems(spec))
+
+    def _look_at_evaluation(self) -> Iterator[str]:
+        """Overrides cannot change which pictures are evaluated on."""
+        from trainers.data.imbalance import select_evaluation_sets
+        from trainers.data.index import DataError as BadData
+
+        try:
+            sets = select_evaluation_sets(self.index, self.spec.evaluation)
+        except BadData as error:
+            text = str(error)
+            yield text if text.startswith("evaluation.") else f"evaluation: {text}"
+        else:
+            for positions in vars(sets).values():
+                self.in_sets[positions] = True
+        yield from metric_problems(self.spec)
 
     def trial(self, cell: Cell, settings: Mapping[str, Any] | None = None) -> Trial:
         """``settings`` of a search (field -> value) come after the study's overrides."""
@@ -160,11 +210,19 @@ class Planner:
         subset = self._subset(level, seed, config.subset)
         # A key names the numbers themselves, whatever a later release recommends.
         train = resolve_train(config.train, method, backbone, subset.num_images if subset else None)
-        config = dataclasses.replace(config, train=train)
+        config = dataclasses.replace(config, train=train, plugins=self._code(config))
         for problem in self._check(config, subset):
             self.problems[problem] = None
-        return Trial(key=trial_key(config, self.index.digest), method=method, backbone=backbone, imbalance=level,
-                     seed=seed, config=config, data_digest=self.index.digest, subset=subset)
+        return Trial(key=trial_key(config, self.index.digest), method=short_name(method),
+                     backbone=short_name(backbone), imbalance=level, seed=seed, config=config,
+                     data_digest=self.index.digest, subset=subset)
+
+    def _code(self, config: TrainConfig) -> dict[str, str]:
+        """The digests of the plug-ins, read once for all trials that share them."""
+        names = tuple(plugins.used(config))
+        if names not in self._digests:
+            self._digests[names] = plugins.digests(config)
+        return self._digests[names]
 
     def written(self, cell: Cell) -> OptimConfig:
         """``train`` as the study file gives it for a cell, without the recipe."""
@@ -209,7 +267,8 @@ class Planner:
         from trainers.data.index import DataError as BadData
 
         try:
-            return largest_total(self.index, list(self.spec.grid.imbalance))
+            # Fewer than 2 is refused with the numbers when the subsets are cut.
+            return max(2, largest_total(self.index, list(self.spec.grid.imbalance)))
         except BadData as error:
             raise PlanError(f"imbalance.total: {error}") from None
 
@@ -223,10 +282,16 @@ class Planner:
                 found = select_subset(self.index, level, seed, config, self.allow_tiny)
                 self._subsets[name] = SubsetCounts(num_defects=found.num_defects, num_normals=found.num_normals,
                                                    counts=found.counts, digest=found.digest)
+                self._count(found)
             except (BadData, ConfigError) as error:
                 self.problems[str(error)] = None
                 self._subsets[name] = None
         return self._subsets[name]
+
+    def _count(self, subset: Subset) -> None:
+        self.needed[subset.positions] = True
+        trained_only = int((~self.in_sets[subset.positions]).sum())
+        self.embedded[subset.digest] = int(self.in_sets.sum()) + trained_only
 
     def _check(self, config: TrainConfig, subset: SubsetCounts | None) -> Iterator[str]:
         """Problems of one trial, leaving out what an equal configuration already told."""
@@ -236,16 +301,16 @@ class Planner:
                    f"epoch has no full step; lower it to {subset.num_images} or less, or raise imbalance.total")
         if batch and batch % self.spec.resources.num_workers:
             yield (f"train.batch_size: {batch} cannot be divided by resources.num_workers "
-                   f"{self.spec.resources.num_workers} (method {config.method})")
+                   f"{self.spec.resources.num_workers} (method {short_name(config.method)})")
         shared = canonical([config.data, config.subset, config.train, config.evaluation])
-        for name, check in (("", _value_problems), (config.method, _option_problems)):
+        for name, check in (("", value_problems), (config.method, option_problems)):
             if name + shared not in self._checked:
                 self._checked.add(name + shared)
                 yield from check(config)
-        evaluation = canonical(dataclasses.replace(config.evaluation, every=None))
-        if evaluation not in self._checked:
-            self._checked.add(evaluation)
-            yield from _evaluation_problems(self.index, config)
+        own = canonical([config.method, config.backbone, config.data.image_size, config.train])
+        if {"methods", "backbones"} & set(config.plugins) and own not in self._checked:
+            self._checked.add(own)
+            yield from plugin_problems(config)
 
 
 def _absolute(data: DataConfig) -> DataConfig:
@@ -254,48 +319,16 @@ def _absolute(data: DataConfig) -> DataConfig:
     return dataclasses.replace(data, root=str(Path(data.root).expanduser().resolve()))
 
 
-def _open_index(data: DataConfig) -> Index:
+def _open(data: DataConfig) -> AbstractDataset:
     from trainers.data import open_dataset
     from trainers.data.index import DataError as BadData
 
     try:
-        return open_dataset(data).index
+        return open_dataset(data)
     except BadData as error:
         raise DataError(f"data: {error}") from error
     except ConfigError as error:
         raise SpecError(str(error)) from error
-
-
-def _worker_problems(spec: StudySpec) -> Iterator[str]:
-    gpus, workers = spec.resources.gpus_per_worker, spec.resources.num_workers
-    if workers > 1 and gpus != "auto" and 0 < gpus < 1:
-        yield (f"resources.gpus_per_worker: {gpus:g} with num_workers {workers}: ranks of one trial cannot share a "
-               "GPU; use num_workers 1 to pack trials")
-
-
-def _value_problems(config: TrainConfig) -> Iterator[str]:
-    for path, message in problems(config):
-        yield f"{path.replace('subset.', 'imbalance.')}: {message}"
-
-
-def _option_problems(config: TrainConfig) -> Iterator[str]:
-    if config.train.options:
-        from trainers.methods import METHODS  # loads torch: only for studies that set options of a method
-
-        try:
-            decode(METHODS[config.method].Config, config.train.options, "train.options")
-        except ConfigError as error:
-            yield f"{error} (method {config.method}; options of one method belong into overrides)"
-
-
-def _evaluation_problems(index: Index, config: TrainConfig) -> Iterator[str]:
-    from trainers.data.imbalance import select_evaluation_sets
-    from trainers.data.index import DataError as BadData
-
-    try:
-        select_evaluation_sets(index, config.evaluation)
-    except BadData as error:
-        yield f"evaluation: {error}"
 
 
 class _CallableModule(types.ModuleType):

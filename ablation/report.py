@@ -18,6 +18,7 @@ from ablation.analysis.sections import (
     effects,
     failures,
     label_free,
+    own_metrics,
     pictures,
     ranks,
     scores,
@@ -28,6 +29,7 @@ from ablation.analysis.sections import (
 from ablation.analysis.sections.summary import kicker, summary
 from ablation.analysis.sections.view import Builder, StudyView
 from ablation.analysis.style import house_style
+from ablation.errors import StoreError
 
 if TYPE_CHECKING:
     from ablation.analysis.contact_sheet import Images
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 SECTIONS: tuple[Builder, ...] = (
     scores.plot,
     scores.table,
+    own_metrics.section,
     claims.section,
     search.section,
     ranks.section,
@@ -60,6 +63,10 @@ def write_report(
     null opens the data set of the trials, and the report says so where that is gone. Any state of a study will do.
     """
     out = Path(out_dir) if out_dir is not None else Path(results.study_dir) / "report"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # before seconds of drawing
+        raise StoreError(f"{out}: cannot be made a folder ({error.strerror}); give another with --out") from error
     bundle = Bundle()
     view = StudyView.of(results, metric, images)
     with house_style():

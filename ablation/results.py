@@ -16,6 +16,8 @@ from ablation.defect_models import DECISION, trial_model
 from ablation.errors import DataError, NothingMatched
 from ablation.search_settings import RECIPE
 from ablation.store import Store, StudyStore
+from ablation.trial import shown
+from trainers import plugins
 from trainers.config import suggest
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class StudyResults:
         key = planned["key"]
         trial = self.store.read_trial(key)
         status, result = self.store.read_outcome(key)
-        config, subset = trial.get("config") or {}, trial.get("subset") or {}
+        config, subset = shown(trial.get("config") or {}), trial.get("subset") or {}
         flags = dict.fromkeys([*(result.get("flags") or ()), *status.flags])
         row: dict[str, Any] = {"key": key, "state": str(status.state), "reason": status.reason or ""}
         row["flags"] = ",".join(flags)
@@ -197,7 +199,8 @@ class StudyResults:
         """The trials worth running next, as a study that extends this one; see ``analysis.extension``."""
         from ablation.spec import StudySpec
 
-        spec = StudySpec.load(self.study_dir / "study.yaml")
+        with plugins.foreign():
+            spec = StudySpec.load(self.study_dir / "study.yaml")
         if spec.search is not None:
             raise NothingMatched(f"study '{self.name}' has a search: add seeds to grid.seed or search.fresh_seeds")
         return extension(self.reported_trials(), spec, metric, max_more)

@@ -14,6 +14,7 @@ from ablation.search_settings import RECIPE
 from ablation.spec import StudySpec
 from ablation.store import StudyStore
 from trainers.config import suggest
+from trainers.names import short_name
 
 COLUMNS = ("method", "backbone", "imbalance", "metric", "number", "state", "value", "epoch", "epochs", "images",
            "seconds", "cost", "is_recipe", "best", "pareto", "reason", "keys")
@@ -47,7 +48,8 @@ def _row(search: Mapping[str, Any], line: Mapping[str, Any], sizes: Mapping[str,
     outcome = line["outcome"] or {"state": RUNNING, "epochs": sum(line["begun"].values())}
     keys = list(line["keys"].values())
     images = max((sizes.get(key, 0) for key in keys), default=0)
-    row = {name: search[name] for name in ("method", "backbone", "imbalance", "metric")}
+    row = {name: search[name] for name in ("imbalance", "metric")}
+    row |= {name: short_name(search[name]) for name in ("method", "backbone")}
     row |= {"number": line["number"], "keys": ",".join(keys), "is_recipe": not line["settings"]}
     row |= {name: outcome.get(name) for name in ("state", "value", "cost")}
     row |= {name: outcome.get(name, 0) for name in ("epoch", "epochs", "seconds")}
@@ -89,7 +91,8 @@ def tuned(study: StudyStore, metric: str | None = None) -> StudySpec:
     for search in study.read_plan()["search"]["searches"]:
         cell = {name: search[name] for name in ("method", "backbone", "imbalance")}
         for line in search["candidates"] if search["metric"] == metric else ():
-            if (*cell.values(), line["number"]) in chosen and line["settings"]:
+            shown = (short_name(search["method"]), short_name(search["backbone"]), search["imbalance"], line["number"])
+            if shown in chosen and line["settings"]:
                 overrides.append({"where": {name: [value] for name, value in cell.items()}, "set": line["settings"]})
     return StudySpec.from_dict(spec.to_dict() | {"name": f"{spec.name[:58]}-tuned", "search": None,
                                                  "overrides": overrides})

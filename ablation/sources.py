@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from ablation.errors import SpecError
 from ablation.study_file import Document, read_yaml
 from trainers.config import suggest
+from trainers.python_file import PythonFileError, attribute
 
 T = TypeVar("T")
 
@@ -21,11 +22,15 @@ def read_source(source: str | Path) -> Document:
     text = str(source)
     if text.endswith((".yaml", ".yml")):
         return read_yaml(Path(text))
-    path, colon, function = text.rpartition(":")
-    if colon and path.endswith(".py"):
+    path, _, function = text.rpartition(":")
+    if function and path.endswith(".py"):
         return _document(python_function(Path(path), function), f"{Path(path).name}:{function}")
-    if text.endswith(".py"):
-        raise SpecError(f"{text}: name the function that returns the study: {text}:study")
+    if text.endswith((".py", ".py:")):
+        path = text.rstrip(":")
+        raise SpecError(f"{path}: name the function that returns the study: {path}:study")
+    if Path(text).is_dir():
+        raise SpecError(f"{text}: is a folder, not a study; 'ablation init study.yaml --data {text}' writes a study of "
+                        "the pictures in it")
     names = builtin_studies()
     if text not in names:
         known = ", ".join(names) or "none installed"
@@ -49,22 +54,12 @@ def builtin_studies() -> dict[str, str]:
 
 def python_function(path: Path, function: str) -> Callable[..., Any]:
     """``function`` of a Python file. Raises ``SpecError`` when there is none."""
-    if not path.is_file():
-        raise SpecError(f"{path}: no such file")
-    loaded = importlib.util.spec_from_file_location(path.stem, path)
-    assert loaded is not None
-    assert loaded.loader is not None
-    module = importlib.util.module_from_spec(loaded)
     try:
-        loaded.loader.exec_module(module)
-    except SyntaxError as error:
-        raise SpecError(f"{path.name}:{error.lineno}: not valid Python: {error.msg}") from None
-    except Exception as error:
-        raise SpecError(f"{path.name}: loading it raised {type(error).__name__}: {error}") from error
-    make = getattr(module, function, None)
+        make = attribute(path, function, "function")
+    except PythonFileError as error:
+        raise SpecError(str(error)) from error
     if not callable(make):
-        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise SpecError(f"{path.name}: there is no function '{function}'{suggest(function, names)}")
+        raise SpecError(f"{path.name}: '{function}' is no function")
     return cast(Callable[..., Any], make)
 
 
@@ -74,8 +69,10 @@ def returned(make: Callable[[], Any], wanted: type[T], origin: str) -> T:
         made = make()
     except SpecError as error:
         raise SpecError([f"{origin}: {problem}" for problem in error.problems]) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(f"{origin}: raised {type(error).__name__}: {error}") from error
+    if made is None:
+        raise SpecError(f"{origin}: returned nothing; it must end with 'return' and a {wanted.__name__}")
     if not isinstance(made, wanted):
         raise SpecError(f"{origin}: returned {type(made).__name__}, expected a {wanted.__name__}")
     return made

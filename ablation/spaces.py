@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from ablation.distributions import KINDS, Space
 from ablation.errors import SpecError
 from ablation.sources import python_function, returned
 from ablation.spec import nest
+from trainers import plugins
 from trainers.config import ConfigError, TrainConfig, suggest
-from trainers.names import METHOD_NAMES
+from trainers.names import METHOD_NAMES, short_name
 
 DEFAULT = "default"
 
@@ -24,14 +26,15 @@ def load_space(method: str, name: str = DEFAULT) -> Space:
     The function takes no argument, or the method's name, so that one can serve a whole study. Raises ``SpecError`` for
     an unknown method or name, and for a space whose settings the method does not take.
     """
-    if method not in METHOD_NAMES:
+    if method not in METHOD_NAMES and not plugins.is_plugin("methods", method):
         raise SpecError(f"unknown method '{method}'{suggest(method, METHOD_NAMES)}; "
                         f"there are {', '.join(METHOD_NAMES)}")
     make, origin = _source(method, name)
     takes_method = bool(inspect.signature(make).parameters)
     space = returned(lambda: make(method) if takes_method else make(), Space, origin)
-    if space.method != method:
+    if short_name(space.method) != short_name(method):
         raise SpecError(f"{origin}: returned the space of {space.method}, expected that of {method}")
+    space = dataclasses.replace(space, method=method)
     if found := list(dict.fromkeys(space_problems(space))):
         raise SpecError([f"{origin}: {problem}" for problem in found])
     return space
@@ -46,6 +49,9 @@ def _source(method: str, name: str) -> tuple[Callable[..., Any], str]:
     if name != DEFAULT:
         raise SpecError(f"'{name}' is neither path.py:function nor the name of a search space "
                         f"({DEFAULT}){suggest(name, [DEFAULT])}")
+    if plugins.is_plugin("methods", method):
+        raise SpecError(f"{short_name(method)} comes from outside and has no search space; name your own: "
+                        "path.py:function")
     home = f"search_spaces.spaces.{method}"
     try:
         make = importlib.import_module(home).space

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,19 @@ from pydantic import (
     model_validator,
 )
 
-from ablation.fields import Backbones, Levels, Methods, Model, Problems, Seeds, as_tuple, checked, unknown
+from ablation.fields import (
+    Backbones,
+    Levels,
+    Methods,
+    Model,
+    Problems,
+    Seeds,
+    as_tuple,
+    checked,
+    dataset_problem,
+    each,
+    metric_problem,
+)
 from ablation.search_settings import Search as Search, SearchField
 from ablation.study_file import Document, Loc, apply_overrides
 from ablation.validation import non_finite, plain, spec_error
@@ -37,7 +50,7 @@ from trainers.config import (
     suggest,
     train_problems,
 )
-from trainers.names import BACKBONE_NAMES, DATASET_NAMES
+from trainers.names import BACKBONE_NAMES, absolute_name
 
 SECTIONS: dict[str, tuple[Any, Callable[[Any, str], Problems]]] = {
     "data": (DataConfig, data_problems),
@@ -51,12 +64,30 @@ _SETTABLE_TEXT = "train.*, imbalance.*, data.image_size, data.cache_size and eva
 
 def _section(name: str) -> AfterValidator:
     def check(value: Any) -> Problems:
-        if name == "data" and value.dataset not in DATASET_NAMES:
-            yield "dataset", unknown("dataset", value.dataset, DATASET_NAMES)
+        if name == "data" and (problem := dataset_problem(value.dataset)):
+            yield "dataset", problem
+        if name == "evaluation":
+            yield from ((f"metrics.{number}", problem) for number, problem in each(value.metrics, metric_problem))
         for path, message in SECTIONS[name][1](value, name):
             yield path.removeprefix(f"{name}."), message
 
     return checked(check)
+
+
+def _absolute(value: Any) -> Any:
+    """Files of plug-ins from the root: their names travel to other processes."""
+    if isinstance(value, DataConfig):
+        return dataclasses.replace(value, dataset=absolute_name(value.dataset))
+    return dataclasses.replace(value, metrics=tuple(map(absolute_name, value.metrics)))
+
+
+def _with_tuple(evaluation: Any) -> Any:
+    """``metrics`` as the dataclass has it; strict validation takes no list for a tuple."""
+    found = isinstance(evaluation, dict) and "metrics" in evaluation
+    return evaluation | {"metrics": as_tuple(evaluation["metrics"])} if found else evaluation
+
+
+_FromRoot = AfterValidator(_absolute)
 
 
 class Grid(Model):
@@ -153,14 +184,15 @@ class StudySpec(Model):
     """A named set of trials that share data, budget and evaluation. Building a wrong one raises ``SpecError``."""
 
     name: Annotated[str, checked(_name_problems)]
-    data: Annotated[DataConfig, _section("data")] = DataConfig()
+    data: Annotated[DataConfig, _FromRoot, _section("data")] = DataConfig()
     imbalance: Annotated[ImbalanceConfig, _section("imbalance")] = ImbalanceConfig()
     grid: Grid = Grid()
     train: Annotated[OptimConfig, _section("train")] = OptimConfig()
     """Budget and optimiser; null fields take the recipe of (method, backbone)."""
     overrides: Annotated[tuple[Override, ...], BeforeValidator(as_tuple, list[Override])] = ()
     """Applied in this order; the last one wins."""
-    evaluation: Annotated[EvaluationConfig, _section("evaluation")] = EvaluationConfig()
+    evaluation: Annotated[EvaluationConfig, BeforeValidator(_with_tuple), _FromRoot,
+                          _section("evaluation")] = EvaluationConfig()
     resources: Resources = Resources()
     retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial that failed is tried again."""

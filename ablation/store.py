@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ablation.errors import StoreError, StudyLocked
-from ablation.files import parse, read_dict, read_json, write_atomic, write_json, writing
+from ablation.files import folder_path, parse, read_dict, read_json, write_atomic, write_json, writing
 from trainers.atomic import patiently
 
 HEARTBEAT_SECONDS = float(os.environ.get("ABLATION_HEARTBEAT_SECONDS", "10"))
@@ -294,7 +294,7 @@ class Store:
         text = str(root or os.environ.get("ABLATION_STORE") or "studies")
         if "://" in text and not text.startswith("file://"):
             raise StoreError(f"store {text}: object stores are not supported yet; use a local or NFS folder")
-        self.root = Path(text.removeprefix("file://")).expanduser().absolute()
+        self.root = folder_path(text.removeprefix("file://"))
 
     @classmethod
     def open(cls, store: str | Path | Store | None) -> Store:

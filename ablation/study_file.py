@@ -55,17 +55,14 @@ class Document:
 
 def read_yaml(path: Path) -> Document:
     """Raises ``SpecError`` for a missing file, bad syntax, duplicate keys, or a file that is no mapping."""
+    loader = None
     try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise SpecError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot read: {error}") from None
-    loader = _Loader(text)
-    try:
+        loader = _Loader(_text(path))
         node = loader.get_single_node()
+        if node is None:
+            raise SpecError(f"{path.name}: is empty; 'ablation init other.yaml' writes a study file to start from")
         if not isinstance(node, yaml.MappingNode):
-            raise SpecError(f"{path.name}:1: a study file is a mapping of fields such as name, data, grid")
+            raise SpecError(f"{path.name}:1: a study file is a mapping, with lines such as 'name: parts', 'grid:'")
         places: dict[Loc, str] = {(): f"{path.name}:1"}
         problems = list(_walk(node, (), path.name, places))
         if problems:
@@ -73,11 +70,37 @@ def read_yaml(path: Path) -> Document:
         return Document(loader.construct_document(node), path.name, places)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SpecError(f"{path.name}:{line}: not valid YAML: {error.problem or error.context}") from None
+        raise SpecError(f"{path.name}:{line}: not valid YAML: {_complaint(error)}") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{path.name}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{path.name}: not a text file: {str(error).splitlines()[0]}") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file; 'ablation init {path}' writes one to start from") from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror}); expected a study file") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SpecError(f"{path.name}:{line}: not UTF-8 text (byte {data[error.start]:#x}); save it as UTF-8") from None
+
+
+def _complaint(error: yaml.MarkedYAMLError) -> str:
+    """What the parser says, and what it mostly means."""
+    said = str(error.problem or error.context)
+    hints = {"'\\t'": "indent with spaces, not with tabs", "<stream end>": "a bracket or quote is not closed",
+             "another document": "a study file holds one document, take out the line ---",
+             "mapping values are not allowed": "quote a text that has a colon in it, or check the indent",
+             "could not find expected ':'": "each line is 'name: value'"}
+    found = [hint for sign, hint in hints.items() if sign in said]
+    return said.removeprefix("but ") + "".join(f"; {hint}" for hint in found)
 
 
 def _walk(node: yaml.Node, loc: Loc, name: str, places: dict[Loc, str]) -> Iterable[str]:
@@ -111,7 +134,7 @@ def apply_overrides(document: Document, arguments: Iterable[str]) -> Document:
         try:
             value = yaml.load(text, Loader=_Loader)
         except yaml.YAMLError as error:
-            reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+            reason = _complaint(error) if isinstance(error, yaml.MarkedYAMLError) else str(error).splitlines()[0]
             problems.append(f"argument '{argument}': not valid YAML: {reason}")
             continue
         loc, complaint = _set(data, parts, value)
@@ -144,6 +167,8 @@ def _set(data: Any, parts: list[str], value: Any) -> tuple[Loc, str | None]:
             data[step] = value
         else:
             if isinstance(data, dict) and data.get(step) is None:
+                if parts[depth + 1].isdigit():
+                    return loc, f"{dotted(loc)} is not in the file; there is no element '{parts[depth + 1]}' to change"
                 data[step] = {}
             data = data[step]
     return loc, None

@@ -43,7 +43,7 @@ def study_text(file: str, title: str, root: str | None) -> str:
     """A study on the pictures below ``root`` (class folders, or a CSV or Parquet table), or on drawn ones."""
     tables = (".csv", ".parquet", ".pq")
     dataset = "sewer-sim" if root is None else "table" if root.lower().endswith(tables) else "folder"
-    line = "" if root is None else f"  root: {json.dumps(root)}\n"  # a JSON string is a YAML string
+    line = "" if root is None else f"  root: {json.dumps(root, ensure_ascii=False)}\n"  # a JSON string is a YAML string
     name = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-")[:60] or "study"
     total = 1000 if root is None else "null"
     return TEMPLATE.format(file=file, name=json.dumps(name), dataset=dataset, root=line, total=total, epochs=10)

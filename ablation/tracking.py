@@ -21,10 +21,11 @@ from typing import Any
 
 from ablation.errors import ServiceUnavailable
 from ablation.ledger import PRUNED
-from ablation.mlflow_server import DEFAULTS, default_uri, first_opening, redact
+from ablation.mlflow_server import DEFAULTS, first_opening, redact, require_server, tracking_address
 from ablation.mlflow_views import VIEWS, experiment_tags, view_path
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
+from ablation.trial import shown
 from trainers.evaluation.catalogue import IN_STORE_ONLY
 
 STATUS = {TrialState.FINISHED: "FINISHED", TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED",
@@ -41,12 +42,13 @@ MAX_HOSTS = 9
 
 
 class Mirror:
-    """One study in MLflow. Every public method raises ``ServiceUnavailable`` when MLflow cannot be reached."""
+    """One study in MLflow. Building one raises ``SpecError`` for an address that MLflow cannot log to; every public
+    method raises ``ServiceUnavailable`` when it cannot be reached."""
 
     def __init__(self, store: Store, study: StudyStore, uri: str | None = None) -> None:
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
-        self.store, self.study, self.uri = store, study, uri or default_uri(store)
+        self.store, self.study, self.uri = store, study, tracking_address(store, uri)
         self._client: Any = None
         self._experiment = self._parent = ""
         self._runs: dict[str, str] = {}
@@ -97,6 +99,7 @@ class Mirror:
     def _connect(self) -> None:
         if self._client is not None:
             return
+        require_server(self.uri)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with first_opening(self.uri):
             client = self._open()
@@ -183,7 +186,7 @@ class Mirror:
                                      for name, value in status.load.items()])
 
     def _create(self, key: str, record: dict[str, Any], status: TrialStatus) -> str:
-        config = record.get("config", {})
+        config = shown(record.get("config", {}))
         factors = {name: str(config.get(name)) for name in ("method", "backbone", "imbalance", "seed")}
         subset = record.get("subset", {})
         tags = factors | _origin() | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent_of(key),
@@ -198,7 +201,7 @@ class Mirror:
         params += [Param(f"subset.{name}", str(subset[name])) for name in counts if name in subset]
         for start in range(0, len(params), 100):
             self._client.log_batch(run, params=params[start:start + 100])
-        self._client.log_dict(run, config, "config.json")
+        self._client.log_dict(run, record.get("config", {}), "config.json")
         self._client.log_inputs(run, datasets=[_dataset(config.get("data", {}), str(record.get("data_digest")))])
         return run
 
@@ -261,6 +264,7 @@ class Mirror:
         except Exception as error:  # mlflow, requests and sqlalchemy each raise their own kinds
             self._client = None
             line = (str(error) or type(error).__name__).splitlines()[0][:200]
+            line += "; install that package beside ablation" if isinstance(error, ModuleNotFoundError) else ""
             raise ServiceUnavailable(f"MLflow at {redact(self.uri)} cannot be used: {redact(line)}") from error
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainers.config import NUMERICS, Imbalance, TrainConfig
+from trainers.names import short_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +68,27 @@ class Trial:
 def trial_key(config: TrainConfig, data_digest: str) -> str:
     """``simclr-resnet18-p0.01-s0-3f9a1c2e``."""
     level = "natural" if config.imbalance == "natural" else f"p{config.imbalance:g}"
-    facts = dataclasses.asdict(config) | {"numerics": NUMERICS}
+    facts = shown(dataclasses.asdict(config)) | {"numerics": NUMERICS}
     del facts["allow_tiny"]
     facts["data"]["root"] = data_digest
+    for fields, name in ((facts, "plugins"), (facts["evaluation"], "metrics")):  # keys of before had neither
+        if not fields[name]:
+            del fields[name]
     digest = hashlib.blake2b(canonical(facts).encode(), digest_size=4).hexdigest()
-    return f"{config.method}-{config.backbone}-{level}-s{config.seed}-{digest}"
+    return f"{facts['method']}-{facts['backbone']}-{level}-s{config.seed}-{digest}"
+
+
+def shown(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a trial with its plug-ins called as in tables: no folder is part of what a trial is."""
+    out: dict[str, Any] = {name: dict(value) if isinstance(value, Mapping) else value for name, value in config.items()}
+    for name in ("method", "backbone"):
+        if isinstance(out.get(name), str):
+            out[name] = short_name(out[name])
+    if "dataset" in out.get("data", {}):
+        out["data"]["dataset"] = short_name(out["data"]["dataset"])
+    if "metrics" in out.get("evaluation", {}):
+        out["evaluation"]["metrics"] = [short_name(name) for name in out["evaluation"]["metrics"]]
+    return out
 
 
 def canonical(value: Any) -> str:

@@ -16,8 +16,9 @@ from ablation.errors import SpecError
 from ablation.study_file import Document, Loc, dotted
 from trainers.config import suggest
 
+_MAPPING = "a mapping {name: value}"
 _EXPECTED = {"bool": "true or false", "int": "a whole number", "float": "a number", "string": "text", "list": "a list",
-             "tuple": "a list", "dict": "a mapping", "model": "a mapping", "dataclass": "a mapping"}
+             "tuple": "a list", "dict": _MAPPING, "model": _MAPPING, "dataclass": _MAPPING}
 
 
 class FieldProblems(ValueError):
@@ -68,7 +69,8 @@ def describe(model: type[BaseModel], raw: Any, error: ValidationError) -> Iterat
     """(field, message) pairs. The branches of a union are told as one problem."""
     groups: dict[Loc, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        loc = detail["loc"] if detail["type"] == "missing" else _known(raw, detail["loc"])
+        loc = _written(raw, detail["loc"])
+        loc = loc if detail["type"] == "missing" else _known(raw, loc)
         groups.setdefault(loc, []).append(detail)
     for loc, details in groups.items():
         first = details[0]
@@ -91,6 +93,18 @@ def _parts(raw: Any, loc: Loc, path: str) -> Loc:
     return parts if isinstance(raw, dict | list) else ()
 
 
+def _written(raw: Any, loc: Loc) -> Loc:
+    """``loc`` without the 0 where the user wrote one value instead of a list of them."""
+    for depth, part in enumerate(loc):
+        if part == 0 and isinstance(raw, dict):
+            return loc[:depth] + _written(raw, loc[depth + 1:])
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return loc
+    return loc
+
+
 def _known(raw: Any, loc: Loc) -> Loc:
     """The part of ``loc`` that the user wrote; pydantic appends the names of union branches."""
     for depth, part in enumerate(loc):
@@ -109,14 +123,15 @@ def _expected(details: list[ErrorDetails]) -> str:
             words += re.findall(r"'([^']*)'", context["expected"])
             wanted.append(("one of " if "," in context["expected"] else "") + context["expected"].replace("'", ""))
         elif kind in ("greater_than_equal", "greater_than"):
-            return f"must be {context['ge']} or more, got {value}" if "ge" in context else \
-                f"must be greater than {context['gt']}, got {value}"
+            return f"must be {context['ge']:g} or more, got {value}" if "ge" in context else \
+                f"must be greater than {context['gt']:g}, got {value}"
         elif kind.split("_")[0] in _EXPECTED:
             wanted.append(_EXPECTED[kind.split("_")[0]])
         else:
             return str(context.get("error") or detail["msg"])
     hint = suggest(value, words) if isinstance(value, str) else ""
-    return f"got {value!r}, expected {' or '.join(dict.fromkeys(wanted))}{hint}"
+    got = "is empty" if value is None else f"got {value!r}"
+    return f"{got}, expected {' or '.join(dict.fromkeys(wanted))}{hint}"
 
 
 def _nearest_field(model: type[BaseModel], loc: Loc) -> str:

@@ -10,6 +10,7 @@ Shapes: B images, s side in pixels, N tokens, P prefix tokens (class token), D f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast, final
 
 import timm
@@ -20,8 +21,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainers import plugins
 from trainers.config import ConfigError, suggest
 from trainers.convolution import use_matrix_products
+from trainers.python_file import told
 
 SMALL_IMAGE = 112
 SMALL_GRID = 8
@@ -29,8 +32,24 @@ BACKBONES: dict[str, str] = {
     "resnet18": "ResNet-18 (He et al. 2016, arXiv:1512.03385), 11 M parameters, 512 features",
     "vit_tiny": "ViT-Tiny/16 (Dosovitskiy et al. 2021, arXiv:2010.11929), 5.5 M parameters, 192 features",
 }
-"""The backbones with recipes. Any other timm name works too."""
+"""The backbones with recipes. Any other timm name works too, and plug-ins do (``find_builder``)."""
 _TIMM_NAMES = {"vit_tiny": "vit_tiny_patch16_224"}
+
+
+def find_builder(name: str) -> Callable[[int], nn.Module] | None:
+    """The function of a plug-in, image size in pixels -> network; None for the names of timm and of ``BACKBONES``.
+
+    The network takes (B, 3, s, s) normalised images to (B, ``num_features``). Raises ``ConfigError`` at
+    ``grid.backbone``.
+    """
+    if not plugins.is_plugin("backbones", name):
+        return None
+    plugin = plugins.find("backbones", name)
+    if timm.is_model(plugin.name):
+        raise plugins.refuse("backbones", name, f"'{plugin.name}' is a model of timm; call yours otherwise")
+    if not callable(plugin.value):
+        raise plugins.refuse("backbones", name, "a backbone is a function: image size -> torch module")
+    return cast(Callable[[int], nn.Module], plugin.value)
 
 
 def timm_name(name: str) -> str:
@@ -89,15 +108,19 @@ def choose_attention(blocks: nn.Module, device: torch.device) -> None:
 class Backbone(nn.Module):
     """A timm network and the rule that makes one feature vector of an image.
 
-    ``kind``: ``resnet`` or ``vit`` (plain classes of timm; masked methods need one of them), else ``other``.
+    ``kind``: ``resnet`` or ``vit`` (plain classes of timm; masked methods need one of them), else ``other``, as the
+    networks of plug-ins all are.
     """
 
     def __init__(self, name: str, image_size: int) -> None:
         super().__init__()
         self.name = name
         self.image_size = image_size
-        self.net = timm_model(name, image_size)
-        self.kind = "resnet" if _is_resnet(self.net) else "vit" if _is_vit(self.net) else "other"
+        builder = find_builder(name)
+        self.net = timm_model(name, image_size) if builder is None else _own_network(name, builder, image_size)
+        self.kind = "other"
+        if builder is None:
+            self.kind = "resnet" if _is_resnet(self.net) else "vit" if _is_vit(self.net) else "other"
         self.feature_dim = int(cast(Any, self.net).num_features)
         if self.kind == "resnet":
             self.net.to(memory_format=torch.channels_last)
@@ -154,9 +177,23 @@ class Backbone(nn.Module):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigError("backbone", f"{self.name} cannot take {self.image_size}-px images: {reason}") from error
         self.net.train(was_training)
-        if out.dim() != 2:
-            raise ConfigError("backbone", f"{self.name} gives no pooled features (shape {tuple(out.shape)})")
-        return int(out.shape[1])
+        shape = tuple(getattr(out, "shape", ()))
+        if len(shape) != 2:
+            raise ConfigError("backbone", f"{self.name} gives no pooled features (shape {shape})")
+        if plugins.is_plugin("backbones", self.name) and shape[1] != self.feature_dim:
+            raise plugins.refuse("backbones", self.name, f"num_features is {self.feature_dim}, but the output "
+                                 f"has {shape[1]}")
+        return int(shape[1])
+
+
+def _own_network(name: str, builder: Callable[[int], nn.Module], image_size: int) -> nn.Module:
+    try:
+        net = builder(image_size)
+    except Exception as error:
+        raise plugins.refuse("backbones", name, f"building it for {image_size} px raised {told(error)}") from error
+    if not isinstance(net, nn.Module) or not isinstance(getattr(net, "num_features", None), int):
+        raise plugins.refuse("backbones", name, "must return a torch module with num_features, the width of its output")
+    return net
 
 
 def _resample(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:

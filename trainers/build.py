@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainers import distributed
+from trainers import distributed, plugins
 from trainers.backbones import build_backbone
 from trainers.config import ConfigError, TrainConfig
 from trainers.data.imbalance import Subset, select_evaluation_sets, select_subset
@@ -69,12 +69,16 @@ class Run:
         torch.set_rng_state(state["rng"])
 
 
-def build(config: TrainConfig, context: RunContext) -> Run:
-    """Raises ``ConfigError`` or ``DataError`` for what cannot work; nothing is written but the decoded cache."""
+def build(config: TrainConfig, context: RunContext, data: OpenData | None = None) -> Run:
+    """Raises ``ConfigError`` or ``DataError`` for what cannot work; nothing is written but the decoded cache.
+
+    ``data``: other pictures than those that ``config.data`` names.
+    """
+    config = plugins.pinned(config)
     prepare_process(context.threads)
     device = choose_device(context.device)
     precision = choose_precision(config.train.precision, device)
-    data = open_data(config.data, context.cache_dir)
+    data = data or open_data(config.data, context.cache_dir)
     index = data.dataset.index
     subset = select_subset(index, config.imbalance, config.seed, config.subset, config.allow_tiny)
     sets = select_evaluation_sets(index, config.evaluation)

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar
 NUMERICS = 4
 """Part of every trial's key: raised whenever equal settings would give other numbers (a changed default, formula or
 draw), together with ``make golden``, so that trials of before are not taken for trials of now."""
+MOST_CUSTOM = 4
+"""Metrics of a study's own: each takes the place of one of ``catalogue.GIVES_WAY`` among a run's 40 keys."""
 STRICT = {"extra": "forbid", "frozen": True}
 Imbalance = float | Literal["natural"]
 Option = bool | int | float | str | list[float] | None
@@ -41,7 +43,7 @@ class DataConfig:
 
     __pydantic_config__ = STRICT
     dataset: str = "sewer-sim"
-    """A name of ``trainers.data.DATASETS``."""
+    """A name of ``trainers.data.DATASETS``, one that a package registers, or ``path.py:Class``."""
     root: str | None = None
     """Folder of the data set. ``sewer-sim`` draws its images into the cache folder when null."""
     image_size: int = 64
@@ -112,6 +114,8 @@ class EvaluationConfig:
     """Images whose augmented views LiDAR and alignment compare; 0 = neither."""
     views_per_image: int = 10
     """LiDAR's paper takes 50; on synthetic features 10 are within 1 % of that."""
+    metrics: tuple[str, ...] = ()
+    """Your own: ``path.py:function``, or names that packages register; logged as ``custom/<name>``, at most 4."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,8 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     allow_tiny: bool = False
     """Let subsets with fewer than 20 defects through."""
+    plugins: dict[str, str] = field(default_factory=dict)
+    """Kind of plug-in -> digest of the code that this run was planned with, see ``trainers.plugins``."""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> TrainConfig:
@@ -201,6 +207,8 @@ def evaluation_problems(evaluation: EvaluationConfig, path: str = "evaluation") 
         value = getattr(evaluation, name)
         if value is not None and value < 1:
             yield f"{path}.{name}", f"must be 1 or more, got {value}"
+    if len(evaluation.metrics) > MOST_CUSTOM:
+        yield f"{path}.metrics", f"at most {MOST_CUSTOM}, got {len(evaluation.metrics)}; a run logs 40 numbers"
     if evaluation.view_images < 0:
         yield f"{path}.view_images", f"must be 0 (no LiDAR, no alignment) or more, got {evaluation.view_images}"
     if evaluation.views_per_image < 2:
@@ -250,7 +258,7 @@ def _decode_value(hint: Any, value: Any, path: str) -> Any:
                 return _decode_value(option, value, path)
             except ConfigError:
                 continue
-        raise ConfigError(path, f"got {value!r}, expected {hint}")
+        raise ConfigError(path, f"got {value!r}, expected {_words(hint)}")
     if origin is Literal:
         if value in args:
             return value
@@ -267,4 +275,15 @@ def _decode_value(hint: Any, value: Any, path: str) -> Any:
     mistaken = isinstance(value, bool) and hint is not bool  # True is an int to Python, not to a person
     if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and not mistaken):
         return value
-    raise ConfigError(path, f"got {value!r}, expected {getattr(hint, '__name__', hint)}")
+    raise ConfigError(path, f"got {value!r}, expected {_words(hint)}")
+
+
+def _words(hint: Any) -> str:
+    """A type for people."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_words, typing.get_args(hint))))
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(str, typing.get_args(hint)))
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null",
+             list: "a list", tuple: "a list", dict: "a mapping {name: value}"}
+    return words.get(typing.get_origin(hint) or hint, str(getattr(hint, "__name__", hint)))

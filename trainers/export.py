@@ -12,8 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from trainers import plugins
 from trainers.atomic import replace_file
 from trainers.backbones import SMALL_IMAGE, Backbone, build_backbone, timm_name
+from trainers.config import ConfigError
 from trainers.data.index import DataError
 from trainers.data.views import Normalization, center_view
 
@@ -50,7 +52,12 @@ def save_encoder(path: Path, backbone: Backbone, normalize: Normalization) -> No
 def load_encoder(path: Path) -> Encoder:
     """Rebuild an exported encoder (strictly). Raises ``DataError`` for a missing or foreign file."""
     weights, facts = _read(path, "an encoder")
-    backbone = build_backbone(facts["backbone"], facts["image_size"])
+    try:
+        with plugins.foreign():
+            name = plugins.kept("backbones", facts["backbone"], path.parent / "code")
+            backbone = build_backbone(name, facts["image_size"])
+    except ConfigError as error:
+        raise DataError(f"{path}: its backbone cannot be built: {error.message}") from None
     backbone.net.load_state_dict(weights, strict=True)
     constants = {name: values and tuple(values) for name, values in facts["normalize"].items()}
     return Encoder(backbone, Normalization(**constants))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import random
 import resource
 import sys
@@ -54,6 +55,14 @@ def prepare_process(threads: int | None) -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_back_heap() -> None:
+    """Return the memory that ``prepare_process`` keeps, so that the next peak is not that of what ran before."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def reset_peak_memory(device: torch.device) -> None:

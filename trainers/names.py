@@ -3,7 +3,29 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 from pathlib import Path
+
+_FILE_REFERENCE = re.compile(r"(.+\.py):(\w+)")
+
+
+def file_reference(name: str) -> tuple[Path, str] | None:
+    """``path.py:Class`` as (path, ``Class``); None for any other name."""
+    match = _FILE_REFERENCE.fullmatch(name)
+    return (Path(match[1]).expanduser(), match[2]) if match else None
+
+
+def short_name(name: str) -> str:
+    """What keys, tables and figures call it: of ``path.py:Class`` the class in lower case, any other name as it is."""
+    found = file_reference(name)
+    return found[1].lower() if found else name
+
+
+def absolute_name(name: str) -> str:
+    """``path.py:Class`` with the path from the root, because it travels to other processes; others as they are."""
+    found = file_reference(name)
+    return f"{os.path.abspath(found[0])}:{found[1]}" if found else name
 
 
 def _keys(file: str, registry: str) -> tuple[str, ...]:

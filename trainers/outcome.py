@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trainers import plugins
 from trainers.atomic import replace_file
 from trainers.build import Run
 from trainers.collapse import collapse_flags
@@ -55,7 +56,10 @@ def score(run: Run) -> EvalReport:
     """Evaluate the encoder as it is now, on its device unless that is too small for it."""
     data = run.judge.collect(run.method)
     device = run.device if fits(data.train.features.size * PROBE_BYTES, run.device) else "cpu"
-    return evaluate(data, run.config.evaluation, run.config.seed, device)
+    report = evaluate(data, run.config.evaluation, run.config.seed, device)
+    for problem in report.problems:
+        run.context.log(problem)
+    return report
 
 
 def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResult:
@@ -68,6 +72,7 @@ def conclude(run: Run, timer: Timer, last_epoch: dict[str, float]) -> TrainResul
         save_probe(folder / "probe.safetensors", report.probe, _thresholds(run, report))
     test = run.judge.sets.test
     write_contact_sheet(folder / "contact_sheet.png", run.data, test, report.scores["score_probe"][-len(test):])
+    plugins.keep(run.config, folder / "code")
     timer.mark("evaluate")
     kept = ("train/loss", "train/images_per_second", "train/data_wait")
     metrics = report.metrics | {key: last_epoch[key] for key in kept} | timer.metrics
@@ -87,7 +92,7 @@ def _provenance(run: Run, report: EvalReport) -> dict[str, object]:
         "data_digest": run.data.dataset.index.digest, "subset_digest": run.subset.digest,
         "num_train": len(run.sampler.positions), "num_validation": len(sets.validation), "num_test": len(sets.test),
         "num_corrupt": len(run.subset.positions) - len(run.sampler.positions),
-        "recipe": asdict(run.recipe), "thresholds": report.thresholds,
+        "recipe": asdict(run.recipe), "thresholds": report.thresholds, "plugins": run.config.plugins,
         "views": f"{run.config.evaluation.view_images}x{run.config.evaluation.views_per_image}-simclr",
         "rankme": f"{RANKME_CONVENTION}-n{len(sets.level_free)}-k{run.method.encoder.feature_dim}"}
 

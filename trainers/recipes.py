@@ -13,8 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from trainers import plugins
 from trainers.config import ConfigError, OptimConfig, default_batch_size, suggest
-from trainers.names import METHOD_NAMES
+from trainers.names import METHOD_NAMES, short_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +101,8 @@ def resolve_train(train: OptimConfig, method: str, backbone: str, num_images: in
 
 
 def kind_of(backbone: str) -> str:
-    """Whose recipes a backbone takes, ``resnet`` or ``vit``, for a ``Backbone.kind`` or a timm name."""
-    return "resnet" if RESNETS.match(backbone) else "vit"
+    """Whose recipes a backbone takes, ``resnet`` or ``vit``, for a ``Backbone.kind`` or a name; by the name alone."""
+    return "resnet" if RESNETS.match(short_name(backbone)) else "vit"
 
 
 def recipe(method: str, backbone: str) -> Recipe:
@@ -110,7 +111,7 @@ def recipe(method: str, backbone: str) -> Recipe:
     Other kinds take the AdamW settings of the ViT; a method without a recipe of its own takes ``GENERIC``. Raises
     ``ConfigError`` for an unknown method.
     """
-    if method not in METHOD_NAMES:
+    if method not in METHOD_NAMES and not plugins.is_plugin("methods", method):
         raise ConfigError("grid.method", f"unknown method '{method}'{suggest(method, METHOD_NAMES)}")
     kind = kind_of(backbone)
     return RECIPES.get((method, kind), GENERIC[kind])

@@ -48,18 +48,7 @@ def train(config: TrainConfig, context: RunContext) -> Iterator[EpochReport | Tr
         stream = run.prefetcher.stream(run.sampler.batches(epoch, first), epoch)
         for number, loaded in enumerate(stream, start=first):
             progress = Progress(epoch * steps + number, epochs * steps, epoch, epochs)
-            batch = _batch(run, loaded, meter)
-
-            run.schedule.apply(run.optimizer, progress.step)
-            with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == torch.bfloat16):
-                output = run.ddp(batch, progress)
-            output.loss.backward()
-            meter.update(output, run.clip_gradients(), progress, num_images=run.sampler.batch_size)
-            run.method.before_step(progress)
-            run.optimizer.step()
-            run.optimizer.zero_grad(set_to_none=True)
-            run.method.after_step(progress)
-
+            take_step(run, loaded, progress, meter)
             if context.rank == 0 and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 _save(run, meter, Position(epoch, number + 1), metrics)
                 saved_at = time.monotonic()
@@ -102,6 +91,20 @@ def _begin(config: TrainConfig, context: RunContext) -> tuple[Run, Meter, Positi
     meter.last_good = position
     context.log(f"continues at epoch {position.epoch + 1}, step {position.step_in_epoch}")
     return run, meter, position, state["metrics"]
+
+
+def take_step(run: Run, loaded: Loaded, progress: Progress, meter: Meter) -> None:
+    """Draw the views of one loaded batch, and move the parameters by one optimiser step."""
+    batch = _batch(run, loaded, meter)
+    run.schedule.apply(run.optimizer, progress.step)
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == torch.bfloat16):
+        output = run.ddp(batch, progress)
+    output.loss.backward()
+    meter.update(output, run.clip_gradients(), progress, num_images=run.sampler.batch_size)
+    run.method.before_step(progress)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.method.after_step(progress)
 
 
 def _batch(run: Run, loaded: Loaded, meter: Meter) -> Batch:

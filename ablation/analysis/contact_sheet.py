@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 import pandas as pd
 
+from trainers import plugins
 from trainers.config import DataConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -152,5 +153,6 @@ class StudyData:
 
         name = repr(config)
         if name not in self._opened:
-            self._opened[name] = open_dataset(config)
+            with plugins.foreign():
+                self._opened[name] = open_dataset(config)
         return self._opened[name]

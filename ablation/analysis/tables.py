@@ -22,7 +22,8 @@ def column(trials: pd.DataFrame, name: str) -> str:
         if candidate in trials.columns:
             return candidate
     known = [str(other).removeprefix("metrics.").removeprefix("params.") for other in trials.columns]
-    raise NothingMatched(f"no trial has '{name}'{suggest(name, known)}")
+    hint = suggest(name, known) or "; factors are method, backbone, imbalance, seed; metrics: ablation metrics"
+    raise NothingMatched(f"no trial has '{name}'{hint}")
 
 
 def measured(trials: pd.DataFrame, *names: str) -> tuple[pd.DataFrame, list[str]]:

@@ -199,10 +199,14 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("name: a\ngrid: [1\n", "study.yaml:3: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "name: a\ngrid: [1\n",
+            "study.yaml:3: not valid YAML: expected ',' or ']', but got '<stream end>'; "
+            "a bracket or quote is not closed",
+        ),
         ("name: a\ntrain: {epochs: 1}\ntrain: {epochs: 2}\n", "study.yaml:3: train: written twice (first on line 2)"),
-        ("- a\n", "study.yaml:1: a study file is a mapping of fields such as name, data, grid"),
-        ("", "study.yaml:1: a study file is a mapping of fields such as name, data, grid"),
+        ("- a\n", "study.yaml:1: a study file is a mapping, with lines such as 'name: parts', 'grid:'"),
+        ("", "study.yaml: is empty; 'ablation init other.yaml' writes a study file to start from"),
         ("name: !python a\n", "study.yaml:1: not valid YAML: could not determine a constructor for the tag '!python'"),
     ],
 )
@@ -251,7 +255,11 @@ def test_arguments_override_the_file(tmp_path: Path) -> None:
         ("train.epochs=0", "argument 'train.epochs=0': train.epochs: must be 1 or more, got 0"),
         ("train.epochs", "argument 'train.epochs': expected key.path=value, for example train.epochs=5"),
         ("train..epochs=1", "argument 'train..epochs=1': expected key.path=value, for example train.epochs=5"),
-        ("grid.seed=[1", "argument 'grid.seed=[1': not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "grid.seed=[1",
+            "argument 'grid.seed=[1': not valid YAML: expected ',' or ']', but got '<stream end>'; "
+            "a bracket or quote is not closed",
+        ),
         ("grid.seed.7=1", "argument 'grid.seed.7=1': grid.seed is a list of 2; there is no element '7'"),
         ("name.x=1", "argument 'name.x=1': name is the value 'my-study', it has no field 'x'"),
     ],

@@ -180,7 +180,9 @@ def test_an_object_store_is_refused_in_one_line() -> None:
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    study = Store(tmp_path / "file").study("study")
+    with pytest.raises(StoreError, match="file is a file; name a folder with --store"):
+        Store(tmp_path / "file")
+    study = StudyStore(tmp_path / "file" / "study")
     for write in (
         lambda: study.write_study("x"),
         lambda: study.append_history(KEY, line(1)),

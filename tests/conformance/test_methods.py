@@ -1,7 +1,9 @@
-"""What every entry of ``METHODS`` promises on both backbones. A new method is tested here without a new file.
+"""What every method promises on both backbones. A new one is tested here without a new file.
 
-N ranks = 1 rank is in tests/distributed, kill and resume in tests/distributed/test_resume.py, the first steps in
-tests/golden; all of them run over ``METHODS`` too.
+N ranks = 1 rank is in tests/distributed, kill and resume in tests/distributed/test_resume.py; they run over the same
+``TESTED``. The first steps in tests/golden are those of ``METHODS``. A method of your own, from a checkout:
+
+    TEST_METHODS=/path/my_method.py:MyMethod pytest tests/conformance/test_methods.py tests/distributed
 """
 
 from __future__ import annotations
@@ -15,12 +17,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainers.methods.steps import BACKBONE_NAMES, BATCH, MIDWAY, SIZE, options, tiny_batch, tiny_method
+from tests.trainers.methods.steps import (
+    BACKBONE_NAMES,
+    BATCH,
+    MIDWAY,
+    SIZE,
+    TESTED,
+    options,
+    tiny_batch,
+    tiny_method,
+)
 from trainers.backbones import timm_model
 from trainers.config import ConfigError
-from trainers.methods import METHODS, build_method, view_specs
+from trainers.methods import build_method, find_method, view_specs
 from trainers.methods.base import AbstractMethod
-from trainers.names import METHOD_NAMES
 from trainers.optim import build_optimizer, parameter_groups
 from trainers.recipes import recipe
 from trainers.records import StepOutput
@@ -38,7 +48,7 @@ class Step:
     output: StepOutput
 
 
-@pytest.fixture(scope="module", params=itertools.product(METHODS, BACKBONE_NAMES), ids="-".join)
+@pytest.fixture(scope="module", params=itertools.product(TESTED, BACKBONE_NAMES), ids="-".join)
 def step(request: pytest.FixtureRequest) -> Step:
     name, backbone = request.param
     method = tiny_method(name, backbone)
@@ -139,7 +149,7 @@ def test_no_decay_on_norms_biases_tokens_and_positions(step: Step) -> None:
         assert not any(part in name for part in ("bias", "token", "pos_embed")), name
     for name in plain:
         assert name in norms or any(part in name for part in ("bias", "token", "pos_embed")), name
-    optimizer = build_optimizer(step.method, recipe(step.name, step.backbone))
+    optimizer = build_optimizer(step.method, recipe(TESTED[step.name], step.backbone))
     assert [group["weight_decay"] > 0 for group in optimizer.param_groups] == [True, False]
     assert set(step.method.no_decay()) <= set(names.values())
 
@@ -151,23 +161,22 @@ def test_the_step_does_not_touch_the_global_generator(step: Step) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TESTED)
 def test_it_says_what_it_is(name: str) -> None:
-    method = METHODS[name]
-    assert name in METHOD_NAMES
+    method = find_method(TESTED[name])
     assert method.summary
     assert "\n" not in method.summary
     assert "arXiv" in method.paper or method.family == "supervised"
     assert method.family in ("joint-embedding", "reconstruction", "supervised")
     assert method.uses_labels == (method.family == "supervised")
-    assert recipe(name, "resnet18") == recipe(name, "resnet")
-    assert recipe(name, "convnext_atto") == recipe(name, "vit")
+    assert recipe(TESTED[name], "resnet18") == recipe(TESTED[name], "resnet")
+    assert recipe(TESTED[name], "convnext_atto") == recipe(TESTED[name], "vit")
     assert all(field.default is not MISSING for field in fields(method.Config))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TESTED)
 def test_views_are_equal_sizes_first_and_labels_change_nothing_unless_used(name: str) -> None:
-    specs = view_specs(name, options(name), 64)
+    specs = view_specs(TESTED[name], options(name), 64)
     sizes = [spec.size for spec in specs]
     assert sizes[0] == 64
     assert sizes == sorted(sizes, reverse=True)
@@ -176,13 +185,13 @@ def test_views_are_equal_sizes_first_and_labels_change_nothing_unless_used(name:
         loss = method(batch, MIDWAY).loss
         batch.labels.copy_(1 - batch.labels)
         other = method(batch, MIDWAY).loss
-    assert torch.equal(loss, other) != METHODS[name].uses_labels
+    assert torch.equal(loss, other) != find_method(TESTED[name]).uses_labels
     assert len(batch.labels) == BATCH
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TESTED)
 def test_an_unknown_option_is_named(name: str) -> None:
     from trainers.backbones import build_backbone
 
     with pytest.raises(ConfigError, match=r"train\.options\.nonsense: unknown field"):
-        build_method(name, build_backbone("resnet18", SIZE), {"nonsense": 1})
+        build_method(TESTED[name], build_backbone("resnet18", SIZE), {"nonsense": 1})

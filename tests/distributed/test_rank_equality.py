@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 
-from tests.trainers.methods.steps import BACKBONE_NAMES, tiny_batch, tiny_method
+from tests.trainers.methods.steps import BACKBONE_NAMES, TESTED, tiny_batch, tiny_method
 from trainers import distributed
 from trainers.collapse import feature_std
-from trainers.methods import METHODS
 from trainers.records import Batch, Progress
 
 WORLD_SIZES = (2, 3)
@@ -32,9 +30,7 @@ FLOORS = {"float64": 1e-5, "float32": 0.3}
 """Smallest norm an error is put in relation to, as a share of the largest gradient: some gradients are 0 but for
 rounding, such as that of a ViT's last bias in front of a batch-normalised head."""
 STATEFUL = ("byol", "dino")  # their second step depends on the EMA and the centre of the first
-ONLY = os.environ.get("RANK_TEST_METHODS", ",".join(METHODS)).split(",")
-"""For whoever works on one method."""
-CASES = list(itertools.product([name for name in METHODS if name in ONLY], BACKBONE_NAMES, TOLERANCES))
+CASES = list(itertools.product(TESTED, BACKBONE_NAMES, TOLERANCES))
 Result = dict[str, Any]
 
 

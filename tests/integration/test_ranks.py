@@ -1,23 +1,34 @@
-"""``num_workers: 2``: every method trains in two real processes through Ray."""
+"""``num_workers: 2``: every method trains in two real processes through Ray, those from outside too."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from mlflow import MlflowClient
+
 import ablation as package
 from tests.integration.studies import ablation, environment, write_study
 from tests.integration.undisturbed import train_here
+from tests.trainers import own_parts
+from tests.trainers.methods.steps import EXAMPLE
 from trainers.names import METHOD_NAMES
 
 
 def test_every_method_trains_with_two_processes(tmp_path: Path) -> None:
-    path = write_study(tmp_path, METHOD_NAMES, num_workers=2)
-    path.write_text(path.read_text().replace("image_size: 16", "image_size: 32"))
+    path = write_study(tmp_path, [*METHOD_NAMES, EXAMPLE], num_workers=2)
+    text = path.read_text().replace("image_size: 16", "image_size: 32")
+    path.write_text(text.replace("views_per_image: 2", f"views_per_image: 2, metrics: ['{own_parts.__file__}:gap']"))
     done = ablation(tmp_path, "run", path)
     assert done.returncode == 0, done.stderr
     frame = package.load_study("tiny", store=tmp_path / "studies").trials_dataframe()
-    assert sorted(frame["method"]) == sorted(METHOD_NAMES)
+    assert sorted(frame["method"]) == sorted([*METHOD_NAMES, "vicreg"])
+    assert (frame["metrics.custom/gap"] > 0).all()
     assert (frame["provenance.num_workers"] == 2).all()
+    mlflow = MlflowClient(f"sqlite:///{tmp_path}/studies/mlflow.db")
+    [run] = mlflow.search_runs(["1"], "tags.method = 'vicreg'")
+    assert run.data.params["method"] == "vicreg"
+    assert run.data.metrics["custom/gap"] == frame.set_index("method").loc["vicreg", "metrics.custom/gap"]
+    assert len(run.data.metrics) <= 40
     alone = package.StudySpec.load(str(path), ["grid.method=[barlow_twins]", "resources.num_workers=1"])
     [trial] = package.plan(alone, store=tmp_path / "alone").trials
     joint = frame[frame["method"] == "barlow_twins"]

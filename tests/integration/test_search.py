@@ -45,7 +45,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Storm:
                 assert running.poll() is None, running.stdout.read()  # type: ignore[attr-defined]
                 return epochs(study.path) >= least
 
-            wait_for(is_getting_on)
+            wait_for(is_getting_on, seconds=300)
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills.append(len(study.planned_keys()))

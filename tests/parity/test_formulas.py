@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.trainers.methods.steps import EXAMPLE
 from trainers.collapse import entropy_share
 from trainers.methods.barlow_twins import EPS, barlow_twins_loss
 from trainers.methods.byol import byol_loss
@@ -17,7 +18,10 @@ from trainers.methods.dino import dino_loss
 from trainers.methods.masking import masked_pixel_loss, patchify
 from trainers.methods.simclr import nt_xent
 from trainers.methods.supervised import weighted_bce
+from trainers.names import file_reference
+from trainers.python_file import attribute
 
+vicreg_loss = attribute(file_reference(EXAMPLE)[0], "vicreg_loss", "function")  # type: ignore[index]
 B, K = 5, 7
 ZERO = torch.zeros(32)
 HIDDEN = torch.arange(64).view(8, 8) % 3 > 0
@@ -51,6 +55,20 @@ def test_barlow_twins_standardises_with_population_variance_and_sums_the_matrix(
             c = float((a * b).sum() / B)
             total += (1 - c) ** 2 if d == e else weight * c**2
     assert barlow_twins_loss(z_a, z_b, weight).item() == pytest.approx(total, rel=1e-12)
+
+
+def test_vicreg_is_the_papers_three_terms_with_the_author_codes_means() -> None:
+    z_a, z_b = draw(B, K), 0.3 * draw(B, K, seed=1) + 0.5 * draw(B, K)
+    invariance = sum(float((z_a[i, d] - z_b[i, d]) ** 2) for i in range(B) for d in range(K)) / (B * K)
+    spread, redundancy = 0.0, 0.0
+    for z in (z_a, z_b):
+        for d in range(K):
+            for e in range(K):
+                c = float(((z[:, d] - z[:, d].mean()) * (z[:, e] - z[:, e].mean())).sum() / (B - 1))
+                redundancy += c**2 / K if d != e else 0.0
+                spread += max(0.0, 1 - math.sqrt(c + 1e-4)) / (2 * K) if d == e else 0.0
+    expected = 25 * invariance + 20 * spread + 2 * redundancy
+    assert vicreg_loss(z_a, z_b, 25.0, 20.0, 2.0).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_byol_is_two_minus_two_cosines() -> None:
@@ -117,6 +135,7 @@ ISLANDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": lambda a, b: nt_xent(a, b, 0.1),
     "barlow_twins_loss": lambda a, b: barlow_twins_loss(a, b, 0.0051),
     "byol_loss": byol_loss,
+    "vicreg_loss": lambda a, b: vicreg_loss(a, b, 25.0, 25.0, 1.0),
     "masked_pixel_loss": lambda a, b: masked_pixel_loss(a.view(8, 8, 32), b.view(8, 8, 32), HIDDEN),
     "weighted_bce": lambda a, b: weighted_bce(a.flatten(), (b.flatten() > 0).long(), True),
     "dino_loss": lambda a, b: dino_loss(unit(a).view(4, 16, -1), unit(b[:32]).view(2, 16, -1), ZERO, 0.1, 0.04),

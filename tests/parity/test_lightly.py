@@ -14,20 +14,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainers.methods.steps import EXAMPLE
 from trainers.methods.barlow_twins import barlow_twins_loss
 from trainers.methods.byol import byol_loss
 from trainers.methods.dino import dino_loss
 from trainers.methods.ema import ema_momentum
 from trainers.methods.simclr import nt_xent
+from trainers.names import file_reference
 from trainers.optim import Schedule
+from trainers.python_file import attribute
 from trainers.records import Progress
 
+vicreg_loss = attribute(file_reference(EXAMPLE)[0], "vicreg_loss", "function")  # type: ignore[index]
 BATCH, WIDTH = 16, 24
 PINNED = {  # loss, its gradient at the first argument as norm and on a fixed direction; lightly 1.6.0, torch 2.15.0
     "simclr": (0.8515473008155823, 0.13521413505077362, 0.038100093603134155),
     "barlow_twins": (2.383517026901245, 0.773388147354126, 1.2838038206100464),
     "byol": (0.49984288215637207, 0.07821118831634521, 0.0310407392680645),
     "dino": (18.487472534179688, 3.0828802585601807, 0.048584241420030594),
+    "vicreg": (21.00100326538086, 1.9816499948501587, 1.5488048791885376),
 }
 
 
@@ -48,6 +53,7 @@ OURS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "barlow_twins": lambda a, b, c: barlow_twins_loss(a, b, 0.0051),
     "byol": lambda a, b, c: byol_loss(a, b),
     "dino": lambda a, b, c: dino_loss(torch.stack(views(a)), torch.stack(views(b)[:2]), c, 0.1, 0.04),
+    "vicreg": lambda a, b, c: vicreg_loss(a, b, 25.0, 25.0, 1.0),
 }
 
 
@@ -63,6 +69,7 @@ THEIRS: dict[str, Callable[[Any, Tensor, Tensor, Tensor], Tensor]] = {
     "barlow_twins": lambda loss, a, b, c: loss.BarlowTwinsLoss(lambda_param=0.0051)(a, b),
     "byol": lambda loss, a, b, c: 2 + 2 * loss.NegativeCosineSimilarity()(a, b),
     "dino": lightly_dino,
+    "vicreg": lambda loss, a, b, c: loss.VICRegLoss(lambda_param=25.0, mu_param=25.0, nu_param=1.0)(a, b),
 }
 
 

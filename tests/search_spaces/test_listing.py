@@ -5,32 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 
 import pytest
 
-from ablation.cli import main
 from ablation.distributions import KINDS, settings
 from ablation.spaces import load_space
+from tests.conftest import Call
 from trainers.methods import METHODS
 from trainers.recipes import recipe
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command line in this process: words -> exit code, stdout, stderr."""
-
-    def ablation(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["ablation", *words])
-        monkeypatch.setattr("ablation.cli.app.registered_groups", [])  # ``main`` adds them every time
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return ablation
 
 
 def test_the_list_is_as_before(call: Call) -> None:
@@ -38,7 +20,9 @@ def test_the_list_is_as_before(call: Call) -> None:
     assert code == 0
     rows = json.loads(text)
     assert [row["method"] for row in rows] == list(METHODS)
-    assert list(rows[0]) == ["method", "family", "summary", "paper", "labels", "recipe_resnet", "recipe_vit", "options"]
+    assert list(rows[0]) == ["method", "family", "summary", "paper", "labels", "recipe_resnet", "recipe_vit", "options",
+                             "from"]
+    assert {row["from"] for row in rows} == {"built in"}
     code, text, _ = call("methods")
     assert code == 0
     assert text.split()[:3] == ["method", "family", "summary"]

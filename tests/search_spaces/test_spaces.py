@@ -229,7 +229,7 @@ def test_a_space_that_fails_is_one_line(mine: Path, method: str, function: str, 
 
 
 def test_real_numbers_for_a_whole_one_are_found_before_anything_runs(mine: Path) -> None:
-    with pytest.raises(SpecError, match=r"decoder_depth: got 4\.0, expected int"):
+    with pytest.raises(SpecError, match=r"decoder_depth: got 4\.0, expected a whole number"):
         load_space("mae", f"{mine}:wrong_type")
 
 

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 
 from trainers.atomic import locked, replace_file
 from trainers.data.images import resize_square
-from trainers.data.index import AbstractDataset, CorruptImage, DataError
+from trainers.data.index import AbstractDataset, CorruptImage, DataError, load_checked
 
 SHARD_IMAGES = 4096
 CHUNK_IMAGES = 256
@@ -81,10 +81,10 @@ class Cache:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, dataset: AbstractDataset, size: int, cache_dir: Path) -> Cache:
-        """Read what is there already; nothing is decoded before ``ensure``."""
-        root: Path | None = getattr(dataset, "root", None)
-        name = f"{type(dataset).__name__}:{dataset.index.digest}:{root.resolve() if root else ''}"
+    def open(cls, dataset: AbstractDataset, size: int, cache_dir: Path, code: str = "") -> Cache:
+        """Read what is there; nothing is decoded before ``ensure``. ``code``: of a plug-in, source and options."""
+        root: Path | str | None = getattr(dataset, "root", None)
+        name = f"{type(dataset).__name__}:{dataset.index.digest}:{Path(root).resolve() if root else ''}{code}"
         digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
         cache = cls(dataset, size, cache_dir / "decoded" / f"{digest}-{size}")
         cache._refresh()
@@ -114,10 +114,12 @@ class Cache:
                 self._build(missing, positions, num_workers or num_cores(), say)
         self._damaged(positions)
 
+    def num_missing(self, positions: np.ndarray) -> int:
+        return len(self._missing(positions))
+
     def usable(self, positions: np.ndarray) -> np.ndarray:
         """``positions`` without corrupt images, order kept."""
-        kept: np.ndarray = positions[self._shard[positions] != CORRUPT]
-        return kept
+        return np.asarray(positions[self._shard[positions] != CORRUPT])
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
         """(B, 3, size, size) uint8, contiguous, of images that ``ensure`` has decoded."""
@@ -243,8 +245,7 @@ class Cache:
     # --- building, under the lock
 
     def _missing(self, positions: np.ndarray) -> np.ndarray:
-        missing: np.ndarray = positions[self._shard[positions] == MISSING]
-        return missing
+        return np.asarray(positions[self._shard[positions] == MISSING])
 
     def _too_corrupt(self, positions: np.ndarray) -> bool:
         return int((self._shard[positions] == CORRUPT).sum()) > MOST_CORRUPT * len(positions)
@@ -262,7 +263,7 @@ class Cache:
         if need > free:
             raise DataError(f"{self.folder}: {need} bytes needed, {free} free; {_MAKE_ROOM}")
         corrupt_before = len(self.corrupt)
-        progress = _Progress(len(missing), say)
+        progress = Progress(len(missing), say)
         published = 0.0
         try:
             with ThreadPoolExecutor(num_workers) as pool:
@@ -281,7 +282,7 @@ class Cache:
             say(f"{len(self.corrupt)} corrupt images are excluded (delete {self.folder} to try them again): "
                 f"{_few(self.corrupt)}")
 
-    def _write_shard(self, positions: np.ndarray, pool: ThreadPoolExecutor, progress: _Progress) -> None:
+    def _write_shard(self, positions: np.ndarray, pool: ThreadPoolExecutor, progress: Progress) -> None:
         number = max(self._shards, default=-1) + 1
         errors: dict[int, str] = {}
         crc, row, rows = 0, 0, np.zeros(len(positions), dtype=np.int32)
@@ -318,7 +319,7 @@ class Cache:
 
     def _decode(self, position: int) -> bytes | str:
         try:
-            pixels = resize_square(self._dataset.load(position), self.size)
+            pixels = resize_square(load_checked(self._dataset, position), self.size)
         except CorruptImage as error:
             return error.why
         return pixels.transpose(2, 0, 1).tobytes()
@@ -335,14 +336,15 @@ def _few(corrupt: dict[str, str]) -> str:
     return named + (f"; and {len(corrupt) - 3} more" if len(corrupt) > 3 else "")
 
 
-class _Progress:
+class Progress:
     """A line at most every two seconds."""
 
-    def __init__(self, total: int, say: Report) -> None:
+    def __init__(self, total: int, say: Report, verb: str = "decoded") -> None:
         self._total, self._say, self._done, self._last = total, say, 0, time.monotonic()
+        self._verb = verb
 
     def step(self) -> None:
         self._done += 1
         if time.monotonic() - self._last >= 2:
             self._last = time.monotonic()
-            self._say(f"decoded {self._done}/{self._total} images")
+            self._say(f"{self._verb} {self._done}/{self._total} images")

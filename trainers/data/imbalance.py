@@ -130,6 +130,10 @@ def _largest(num_defects: int, num_normals: int, level: Imbalance) -> int:
 
 def _sizes(level: float, config: ImbalanceConfig, num_defects: int, num_normals: int) -> tuple[int, int]:
     """(defects, normals) of a level, checked against what there is."""
+    if not num_defects:
+        raise DataError(f"imbalance: the train split has no defects ({num_normals} normal images); put some there, let "
+                        "class folders be cut anew by data.options: {train_share: 0.8}, or score detectors only with "
+                        "grid.imbalance natural and --allow-tiny")
     if config.policy == "fixed_total":
         total = config.total or _largest(num_defects, num_normals, level)
         defects = round(level * total)
@@ -139,6 +143,9 @@ def _sizes(level: float, config: ImbalanceConfig, num_defects: int, num_normals:
         normals = config.normals or num_normals
         defects = round(level / (1 - level) * normals)
         fix = f"lower imbalance.normals to {min(num_normals, int(num_defects * (1 - level) / level))} or less"
+    if not (num_defects and num_normals):
+        raise DataError(f"imbalance {level}: the train split has {num_defects} defects, {num_normals} normal images; "
+                        "add labelled images of both kinds, or use the level natural with policy natural")
     if defects > num_defects or normals > num_normals:
         raise DataError(f"imbalance {level}: needs {defects} defects and {normals} normal images, the train split has "
                         f"{num_defects} and {num_normals}; {fix}, or drop the level")

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
+
+from trainers.python_file import told
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -77,6 +80,31 @@ class Index:
         return hasher.hexdigest()
 
 
+def check_index(index: Index) -> None:
+    """What readers promise of an index, asked of those from outside. Raises ``DataError`` for the first broken one."""
+    text = {name: np.asarray(getattr(index, name)) for name in ("ids", "splits", "groups", "defect_types")}
+    labels = np.asarray(index.labels)
+    for name, column in (*text.items(), ("labels", labels)):
+        if column.shape != (len(index),) or not len(index):
+            raise DataError(f"index.{name}: must have one entry per image, got shape {column.shape} for {len(index)}")
+    for name, column in text.items():
+        if column.dtype.kind != "U":
+            raise DataError(f"index.{name}: must be an array of text, got {column.dtype}")
+    ids, counts = np.unique(text["ids"], return_counts=True)
+    if counts.max() > 1:
+        raise DataError(f"index.ids: '{ids[counts.argmax()]}' is there {counts.max()} times")
+    if labels.dtype != np.int8 or not np.isin(labels, (-1, 0, 1)).all():
+        raise DataError("index.labels: must be int8: 0 normal, 1 defect, -1 unknown")
+    if not np.isin(text["splits"], ("train", "val", "test")).all():
+        raise DataError("index.splits: must be train, val or test")
+    if ((text["defect_types"] != "") != (labels == 1)).any():
+        raise DataError("index.defect_types: must be '' for normal and unknown images, and name the type of defects")
+    pairs = np.unique(np.stack([text["groups"], text["splits"]]), axis=1)
+    groups, counts = np.unique(pairs[0], return_counts=True)
+    if counts.max() > 1:
+        raise DataError(f"index.groups: '{groups[counts.argmax()]}' stands in more than one split")
+
+
 class AbstractDataset(ABC):
     """A readable data set. Building one reads tables only (no pixels) and raises ``DataError`` for what is wrong."""
 
@@ -91,6 +119,8 @@ class AbstractDataset(ABC):
     std: tuple[float, float, float] = IMAGENET_STD
 
     index: Index
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """What a reader has found and does not read, in words -> how many files."""
 
     @abstractmethod
     def __init__(self, root: str | None, options: Any) -> None:
@@ -106,3 +136,24 @@ class AbstractDataset(ABC):
 
         Raises ``CorruptImage``.
         """
+
+    def sample(self, position: int) -> np.ndarray:
+        """As ``load``, also before ``prepare``: for a look at a few pictures and at how long one takes."""
+        return self.load(position)
+
+
+def load_checked(dataset: AbstractDataset, position: int) -> np.ndarray:
+    """``dataset.load``, with what a reader from outside may do wrong told as ``DataError`` with the image's name."""
+    try:
+        pixels = dataset.load(position)
+    except (DataError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        name = dataset.index.ids[position]
+        raise DataError(f"{name}: {type(dataset).__name__}.load raised {told(error)}") from error
+    shape: tuple[int, ...] = getattr(pixels, "shape", ())
+    dtype = getattr(pixels, "dtype", None)
+    if len(shape) != 3 or shape[-1] != 3 or not all(shape) or dtype != np.uint8:
+        raise DataError(f"{dataset.index.ids[position]}: {type(dataset).__name__}.load must give (H, W, 3) uint8, got "
+                        f"{type(pixels).__name__} {dtype} {tuple(shape)}")
+    return pixels

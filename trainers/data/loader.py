@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainers import plugins
 from trainers.config import DataConfig, decode
 from trainers.data import open_dataset
 from trainers.data.cache import Cache
@@ -28,16 +29,19 @@ class OpenData:
 
 
 @lru_cache(maxsize=2)  # keyed by JSON, since a dataclass that holds a dict does not hash
-def _open(config_key: str, cache_dir: Path) -> OpenData:
+def _open(config_key: str, code: str, cache_dir: Path) -> OpenData:
     config = decode(DataConfig, json.loads(config_key))
     dataset = open_dataset(config)
-    cache = Cache.open(dataset, config.resolved_cache_size, cache_dir)
+    cache = Cache.open(dataset, config.resolved_cache_size, cache_dir, code)
     return OpenData(dataset, cache, hash_ids(dataset.index.ids, "image"))
 
 
 def open_data(config: DataConfig, cache_dir: Path) -> OpenData:
     """Open once per process and keep: warm workers take trial after trial on the same pictures."""
-    return _open(json.dumps(dataclasses.asdict(config), sort_keys=True), cache_dir)
+    code = ""
+    if plugins.is_plugin("datasets", config.dataset):
+        code = plugins.find("datasets", config.dataset).digest + json.dumps(config.options, sort_keys=True)
+    return _open(json.dumps(dataclasses.asdict(config), sort_keys=True), code, cache_dir)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar, NoReturn, final
 
@@ -13,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from trainers.config import suggest
 from trainers.data.archives import ImageFiles
 from trainers.data.images import decode_image
 from trainers.data.index import AbstractDataset, DataError, Index
@@ -99,7 +99,9 @@ def _read(path: Path, split: str) -> _Table:
     needed = ["Filename"] if split == "test" else ["Filename", "Defect"]
     for name in needed:
         if name not in header:
-            raise DataError(f"{path}:1: no column {name}{suggest(name, header)}; needed are {' and '.join(needed)}")
+            near = get_close_matches(name, header, n=1)
+            fix = f"rename {near[0]!r}" if near else f"needed are {' and '.join(needed)}"
+            raise DataError(f"{path}:1: no column {name}; {fix}")
     flags = [name for name in ("Defect", *CODES) if name in header]
     try:
         table = pacsv.read_csv(

@@ -77,6 +77,13 @@ class SewerSim(AbstractDataset):
             raise DataError(f"{path}: not drawn yet; call prepare() or run `ablation data prepare`")
         return decode_image(path, name)
 
+    def sample(self, position: int) -> np.ndarray:
+        name = str(self.index.ids[position])
+        if (self.root / "images" / name).exists():
+            return self.load(position)
+        options = self._options
+        return picture(options.seed, int(name.removesuffix(".png")) - 1, options.size, options.prevalence)
+
 
 def simulate(root: Path, options: SewerSim.Options, report: Callable[[str], None] = print) -> None:
     """Write tables and pictures to ``root`` in the Sewer-ML layout."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, final
 
@@ -12,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainers.config import suggest
 from trainers.data.folder import NORMAL_NAMES, SPLIT_NAMES
 from trainers.data.images import decode_image
 from trainers.data.index import AbstractDataset, CorruptImage, DataError, Index
@@ -39,7 +40,7 @@ class _Row:
 class Table(AbstractDataset):
     """``root`` is the file; paths are relative to its folder. Without ``split`` 80 % of the groups are train."""
 
-    summary: ClassVar[str] = "a CSV or Parquet file with path,label[,split,group,defect_type]"
+    summary: ClassVar[str] = "a CSV (comma, semicolon or tab) or Parquet file: path,label[,split,group,defect_type]"
 
     def __init__(self, root: str | None, options: AbstractDataset.Options) -> None:
         assert root is not None
@@ -64,6 +65,9 @@ class Table(AbstractDataset):
         path = (self.root.parent / name).resolve()
         if not path.is_relative_to(self.root.parent.resolve()):
             raise CorruptImage(name, "a link leads out of the folder of the table")
+        if not path.exists():  # macOS takes accents apart in file names, spreadsheets do not
+            path = next((other for form in ("NFC", "NFD") if (other := Path(unicodedata.normalize(form, str(path))))
+                         .exists()), path)
         return decode_image(path, name)
 
 
@@ -80,7 +84,10 @@ def _rows(file: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
         return
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.reader(lines)
+            first = lines.readline()
+            lines.seek(0)
+            delimiter = max(",;\t", key=first.count)  # spreadsheets of half of Europe write semicolons
+            rows = csv.reader(lines, delimiter=delimiter)
             header = [name.strip() for name in next(rows, [])]
             _check_columns(file, header)
             for row in rows:
@@ -94,10 +101,17 @@ def _rows(file: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
 
 
 def _check_columns(file: Path, names: list[str]) -> None:
+    if not names:
+        raise DataError(f"{file}: is empty; the first line names the columns path,label")
     for name in ("path", "label"):
+        if names.count(name) > 1:
+            raise DataError(f"{file}:1: there are {names.count(name)} columns {name}; keep one")
         if name not in names:
-            raise DataError(f"{file}:1: no column {name}{suggest(name, names)}; needed are path,label, "
-                            "possible are split,group,defect_type")
+            near = get_close_matches(name, names, n=1)
+            separator = next((sign for sign in (";", "\t", "|") if len(names) == 1 and sign in names[0]), None)
+            fix = (f"columns are separated by ',', not by {separator!r}" if separator else
+                   f"rename {near[0]!r}" if near else "needed are path,label, possible are split,group,defect_type")
+            raise DataError(f"{file}:1: no column {name}; {fix}")
 
 
 def _check(raw: Mapping[str, Any], where: str) -> _Row:

@@ -132,6 +132,9 @@ METRICS: dict[str, MetricInfo] = {
     "memory/peak_mb": _info("peak memory: of the device on CUDA, of the process on CPU", "> 0", "lower", "design"),
 }
 """All keys of a run, in the order they are listed; ``label_free/clid``, of a pool of runs, is added by the analysis."""
+GIVES_WAY = ("probe_balanced/precision_at_deployment", "probe_balanced/balanced_accuracy", "probe_balanced/f1",
+             "probe_balanced/ap")
+"""Go into ``TrainResult.further``, in this order, one for each metric of the study's own: a run logs 40 keys."""
 IN_STORE_ONLY = frozenset({"train/grad_norm", "time/setup", "probe_balanced/f2", "probe_balanced/fpr_at_95tpr",
                            "validation/auroc", "validation/ap"})
 """Not sent to MLflow: MAE on Sewer-ML would have 44 keys, and 40 is the most."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +81,9 @@ class Judge:
 
     def random_init(self) -> float | None:
         """AUROC of the same probe on the untrained backbone of this seed; kept on disk, equal for all methods."""
+        code = {kind: digest for kind, digest in self.config.plugins.items() if kind in ("backbones", "datasets")}
         facts = [NUMERICS, self.config.backbone, self.config.seed, self.config.data.image_size,
-                 self.config.data.normalize, asdict(self.config.evaluation),
+                 self.config.data.normalize, asdict(replace(self.config.evaluation, metrics=())), code,
                  self.data.dataset.index.digest, self.data.cache.size, str(self.precision), self.device.type,
                  torch.__version__, hashlib.blake2b(self.train.tobytes(), digest_size=8).hexdigest()]
         name = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()

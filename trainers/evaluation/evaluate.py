@@ -10,6 +10,8 @@ from scipy.special import expit
 
 from trainers.config import EvaluationConfig
 from trainers.evaluation import detectors, metrics
+from trainers.evaluation.catalogue import GIVES_WAY
+from trainers.evaluation.custom import custom_metrics
 from trainers.evaluation.geometry import spread_rows
 from trainers.evaluation.knn import cosine_neighbors, knn_scores
 from trainers.evaluation.label_free import further_metrics, label_free_metrics
@@ -69,6 +71,8 @@ class EvalReport:
     """``<probe>/{f1,f2,deployment}``: probabilities chosen on validation; finite values only."""
     probe: ProbeWeights | None = None
     """That of ``probe/*`` and ``score_probe``; None where the trial's own subset has one class."""
+    problems: list[str] = field(default_factory=list)
+    """What went wrong with the study's own metrics, one line each."""
 
 
 def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
@@ -107,8 +111,10 @@ def evaluate(data: EvalInput, config: EvaluationConfig, seed: int,
         further |= _named("label_free_own", label_free_metrics(own) | further_metrics(own))
     if data.random_init_auroc is not None:
         found["random_init/auroc"] = data.random_init_auroc
-    return EvalReport(metrics=_finite(found), further=_finite(further), validation=_finite(on_validation),
-                      thresholds=_finite(thresholds), probe=kept,
+    custom, problems = custom_metrics(config.metrics, data, scores["score_probe"][len(data.validation.labels):])
+    further |= {key: found.pop(key) for key in GIVES_WAY[: len(config.metrics)] if key in found}
+    return EvalReport(metrics=_finite(found | custom), further=_finite(further), validation=_finite(on_validation),
+                      thresholds=_finite(thresholds), probe=kept, problems=problems,
                       scores={name: values.astype(np.float32) for name, values in scores.items()})
 
 

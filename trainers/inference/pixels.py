@@ -20,16 +20,23 @@ def rgb(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8: grey repeated, palettes resolved, alpha dropped.
 
     Pictures with more than 8 bits are stretched over their own range, because 12-bit and thermal files use a
-    small part of the 16 bits.
+    small part of the 16 bits; colour pictures of 16 bits keep their upper 8.
     """
     if image.mode.startswith(("I", "F")):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        low, high = float(values.min()), float(values.max())
-        gray = np.round((values - low) * (255 / max(high - low, 1e-12)))
-        return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
+        return np.repeat(_stretched(np.asarray(image))[..., None], 3, axis=-1)
     if image.mode == "P":  # straight to RGB, PIL warns about transparent palettes
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """(H, W) of any type to uint8, over their own range. Row by row: a large picture in float64 takes gigabytes."""
+    gray = np.empty(values.shape, np.uint8)
+    values = values if values.dtype.kind in "ui" else np.nan_to_num(values)
+    low, high = float(values.min()), float(values.max())
+    for row, line in zip(gray, values, strict=True):
+        row[:] = np.round((line.astype(np.float64) - low) * (255 / max(high - low, 1e-12)))
+    return gray
 
 
 def resize_square(pixels: np.ndarray, size: int) -> np.ndarray:

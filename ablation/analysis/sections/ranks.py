@@ -15,6 +15,7 @@ from ablation.analysis.sections.view import StudyView
 from ablation.analysis.style import backbone_label, context_entries, level_order, method_entries, method_style
 from ablation.analysis.tables import aggregate, labels, preference, self_supervised
 from ablation.errors import AblationError, NothingMatched
+from trainers import plugins
 
 NUM_THRESHOLDS = 60
 
@@ -115,7 +116,8 @@ def _next_blocks(view: StudyView, bundle: Bundle) -> list[Block]:
     from ablation.spec import StudySpec
 
     try:
-        spec = StudySpec.load(view.results.study_dir / "study.yaml")
+        with plugins.foreign():
+            spec = StudySpec.load(view.results.study_dir / "study.yaml")
         found = extension(view.trials, spec, view.metric)
     except (AblationError, OSError):
         return []

@@ -8,10 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from ablation.analysis.bundle import Bundle
-from ablation.analysis.document import Block, Bullets, Code, Details, Heading, Row, Section, Table, code
+from ablation.analysis.document import Block, Bullets, Code, Details, Heading, Row, Section, Table, Text, code
 from ablation.analysis.sections.view import StudyView
 from ablation.analysis.style import level_label, level_order
+from ablation.analysis.tables import higher_is_better
+from ablation.forecast import told
 from trainers.evaluation.catalogue import METRICS
+from trainers.evaluation.custom import PREFIX
 
 HOW = (
     "n counts finished trials that report the metric. Intervals are 95 %; below n = 3 there is none.",
@@ -34,15 +37,16 @@ def section(view: StudyView, bundle: Bundle) -> Section:
     if subsets := _subsets(view.trials):
         blocks.append(Table("subsets", "Pre-training images", ("Level", "Images"), subsets))
     blocks += [Heading("How the numbers are made"), Bullets(HOW)]
+    if accuracy := told(view.results.store):
+        blocks.append(Text(f"Time of the last launch on one machine: {accuracy}."))
     if provenance := shared(view.trials):
         rows = tuple(Row((code(name), value)) for name, value in provenance)
         blocks.append(Table("provenance", "Versions and data", ("Field", "Value over all trials"), rows))
     keys = {c.removeprefix("metrics.") for c in view.trials.columns if c.startswith("metrics.")}
-    if glossary := tuple(
-        Row((code(key), info.summary, info.range, info.better, info.source))
-        for key, info in METRICS.items()
-        if key in keys
-    ):
+    known = [(key, info.summary, info.range, info.better, info.source) for key, info in METRICS.items() if key in keys]
+    known += [(key, "the study's own", "", "higher" if higher_is_better(key) else "lower", "the study file")
+              for key in sorted(keys) if key.startswith(PREFIX)]
+    if glossary := tuple(Row((code(key), *about)) for key, *about in known):
         table = Table("metrics", "Metrics", ("Metric", "Meaning", "Range", "Better", "Source"), glossary)
         blocks.append(Details("What the metrics mean", (table,)))
     study_file = Path(view.results.study_dir) / "study.yaml"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,47 @@ def test_a_folder_that_cannot_work_says_what_to_create(tmp_path: Path, names: li
         Folder(str(tmp_path), Folder.Options())
 
 
+def test_class_folders_without_a_split_are_cut_by_hash(tmp_path: Path) -> None:
+    folder(tmp_path, *(f"good/{n}.png" for n in range(60)), *(f"tiefer Kratzer/{n}.png" for n in range(40)),
+           "__MACOSX/x/1.png", "ground_truth/x/1.png")
+    index = Folder(str(tmp_path), Folder.Options()).index
+    assert len(index) == 100
+    assert set(index.defect_types.tolist()) == {"", "tiefer Kratzer"}
+    assert 70 <= (index.splits == "train").sum() <= 90
+    half = Folder(str(tmp_path), Folder.Options(train_share=0.5)).index
+    assert set(half.ids[half.splits == "train"]) < set(index.ids[index.splits == "train"])  # a larger share keeps all
+
+
+def test_a_train_share_takes_defects_of_mvtecs_test_split_into_train(tmp_path: Path) -> None:
+    folder(tmp_path, *(f"train/good/{n}.png" for n in range(30)), *(f"test/hole/{n}.png" for n in range(30)))
+    assert not len(Folder(str(tmp_path), Folder.Options()).index.where("train", 1))
+    index = Folder(str(tmp_path), Folder.Options(train_share=0.6)).index
+    assert len(index.where("train", 1)) >= 10
+    assert len(index.where("val", 1)) >= 5
+    with pytest.raises(ConfigError, match=r"data\.options\.train_share: must lie between 0 and 1, got 1"):
+        Folder(str(tmp_path), Folder.Options(train_share=1.0))
+
+
+def test_the_folder_inside_is_named_where_an_archive_has_one_of_its_own(tmp_path: Path) -> None:
+    folder(tmp_path, "parts/good/1.png", "parts/crack/1.png")
+    with pytest.raises(DataError, match=r"no folder train/; did you mean data\.root: .*parts\?"):
+        Folder(str(tmp_path), Folder.Options())
+
+
+def test_a_file_name_that_is_no_text_is_told(tmp_path: Path) -> None:
+    folder(tmp_path, "good/1.png", "crack/1.png")
+    os.rename(tmp_path / "good" / "1.png", os.fsencode(tmp_path / "good") + b"/caf\xe9.png")
+    with pytest.raises(DataError, match="its name is not UTF-8; rename it"):
+        Folder(str(tmp_path), Folder.Options())
+
+
+def test_a_table_of_a_spreadsheet_with_semicolons_and_accents_in_one_piece(tmp_path: Path) -> None:
+    write_image(tmp_path / unicodedata.normalize("NFD", "Größe 1.png"), 1)
+    for delimiter in ";\t":
+        text = f"\ufeffpath{delimiter}label{delimiter}split\nGröße 1.png{delimiter}defect{delimiter}train\n"
+        np.testing.assert_array_equal(table(tmp_path / "t.csv", text).load(0), pixels(1))
+
+
 def test_table_paths_are_relative_to_the_file_and_columns_may_come_in_any_order(tmp_path: Path) -> None:
     write_image(tmp_path / "sub" / "a.png", 1)
     text = "label,path,split,defect_type\ndefect,sub/a.png,train,crack\n0,b.png,val,\n,c.png,test,\n"
@@ -117,7 +160,7 @@ def test_parquet_reads_like_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "message"), [
     ("path,label\na.png,0\nb.png,maybe\n", r"t.csv:3: label: got 'maybe', expected 0, 1, normal or defect"),
     ("path,label\na.png,0\nb.png\n", r"t.csv:3: 1 fields, the header has 2"),
-    ("path,lable\na.png,0\n", r"t.csv:1: no column label \(did you mean 'lable'"),
+    ("path,lable\na.png,0\n", r"t.csv:1: no column label; rename 'lable'"),
     ("path,label\na.png,0\na.png,1\n", r"t.csv:3: path: 'a.png' already stands in .*t.csv:2"),
     ("path,label,split\na.png,0,trian\n", r"t.csv:2: split: got 'trian'"),
     ("path,label,split,group\na.png,0,train,g\nb.png,0,val,g\n", r"t.csv:3: group: 'g' is in val here and in train at"),

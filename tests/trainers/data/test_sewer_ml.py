@@ -79,7 +79,7 @@ def test_a_broken_line_is_named_by_file_line_and_fix(sewer_root: Path, line: str
 
 def test_missing_tables_and_columns_are_data_errors(sewer_root: Path) -> None:
     write_table(sewer_root / "SewerML_Val.csv", ["00000005.png,0"], "Filename,Defekt")
-    with pytest.raises(DataError, match=r"SewerML_Val.csv:1: no column Defect \(did you mean 'Defekt'"):
+    with pytest.raises(DataError, match=r"SewerML_Val.csv:1: no column Defect; rename 'Defekt'"):
         SewerML(str(sewer_root), OPTIONS)
     (sewer_root / "SewerML_Val.csv").unlink()
     with pytest.raises(DataError, match=r"SewerML_Val.csv: missing"):
