@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
 import sys
 import traceback
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
     from rich.table import Table
 
 TABLE_ROWS = 300
@@ -27,6 +29,12 @@ class Format(enum.StrEnum):
 
 def note(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+
+
+def redraws(console: Console) -> bool:
+    """Whether lines may be drawn over: not in a file, a pipe, a CI log (which may ask for colours) or a dumb terminal.
+    """
+    return console.is_interactive and console.file.isatty() and not os.environ.get("CI")
 
 
 def emit(frame: pd.DataFrame, format: Format) -> None:

@@ -26,6 +26,7 @@ from ablation.mlflow_views import VIEWS, experiment_tags, view_path
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
 from ablation.trial import shown
+from trainers.countdown import Countdown
 from trainers.evaluation.catalogue import IN_STORE_ONLY
 
 STATUS = {TrialState.FINISHED: "FINISHED", TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED",
@@ -57,16 +58,19 @@ class Mirror:
         self._loads: dict[str, float] = {}
         self._begun = 0.0
 
-    def sync(self, keys: Iterable[str] | None = None) -> None:
+    def sync(self, keys: Iterable[str] | None = None, say: Callable[[str], None] | None = None) -> None:
         """Copy the named trials (default: all planned ones) as the store has them now. PENDING ones have no run."""
         with self._reachable():
             self._connect()
-            for key in self.study.planned_keys() if keys is None else keys:
+            wanted = self.study.planned_keys() if keys is None else list(keys)
+            countdown = Countdown("MLflow:", len(wanted), "trials", say or (lambda text: None))
+            for key in wanted:
                 self._sync_trial(key)
+                countdown.step()
 
-    def finish(self, report_dir: Path | None = None) -> None:
-        """Bring everything up to date, attach the report to the parent run and end it."""
-        self.sync()
+    def finish(self, report_dir: Path | None = None, say: Callable[[str], None] | None = None) -> None:
+        """Bring everything up to date, attach the report to the parent run and end it. ``say``: told how far it is."""
+        self.sync(say=say)
         with self._reachable():
             statuses = [self.study.read_state(key) for key in self.study.planned_keys()]
             states = [status.state for status in statuses]
@@ -284,12 +288,12 @@ class BackgroundMirror:
         with self._lock:
             self._dirty.add(key)
 
-    def finish(self, report_dir: Path | None) -> None:
+    def finish(self, report_dir: Path | None, say: Callable[[str], None]) -> None:
         """Last full copy; one warning when MLflow is away."""
         self._ended.set()
         self._thread.join()
         try:
-            self.mirror.finish(report_dir)
+            self.mirror.finish(report_dir, say)
         except ServiceUnavailable as error:
             self.warn(f"{error}; later: ablation sync {self.mirror.study.name}")
 
