@@ -122,8 +122,9 @@ class Panel:
         """The whole panel; each entry takes one line, and all of them fit the screen."""
         with self._lock:
             best = sorted(((score, key) for key, score in self.done.items() if score is not None), reverse=True)
-            best, notes = best[:MAX_BEST], list(self.notes)
-            left = min(MAX_LINES, self.console.height - 1) - 1 - bool(self.phase) - len(best) - len(notes)
+            room = min(MAX_LINES, self.console.height - 1)
+            best, notes = best[:min(MAX_BEST, room // 7)], list(self.notes)[-(room // 4):]
+            left = room - 1 - bool(self.phase) - len(best) - len(notes)
             shown = max(1, min(MAX_RUNNING, len(self.running), left - (len(self.running) > left)))
             entries: list[Any] = [self._head()]
             entries += [_short(f"  {self.phase}", "cyan")] if self.phase else []
@@ -161,8 +162,8 @@ class Panel:
         work = self._work + sum(epoch for epoch, _, _ in self.running.values())
         total = (self.mean + 1) * (self.num_planned - self.num_before)
         if not work:
-            return duration(elapsed)
-        return f"{duration(elapsed)}, about {duration(elapsed * max(0.0, total - work) / work, 1)} left"
+            return duration(round(elapsed))
+        return f"{duration(round(elapsed))}, about {duration(elapsed * max(0.0, total - work) / work, 1)} left"
 
 
 def _short(text: str, style: str = "") -> Text:
