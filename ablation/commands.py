@@ -6,13 +6,14 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note
+from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note, one_line, one_line_grid, redraws, rendered
 from ablation.errors import SpecError
 from ablation.forecast import told
 from trainers.config import suggest
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import RenderableType
 
     from ablation.plan import Plan
     from ablation.results import StudyResults
@@ -116,6 +117,7 @@ def detach_study(source: str, overrides: list[str], *, store: str | None, tracki
 
 
 QUIET = ("FINISHED", "PENDING")
+URGENCY = {state: rank for rank, state in enumerate(("RUNNING", "STALE", "FAILED", "STOPPED", *QUIET[::-1]))}
 
 
 def study_status(name: str | None, store: str | None) -> pd.DataFrame:
@@ -158,7 +160,6 @@ def watch_status(name: str | None, store: str | None) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from ablation.console import rendered
     from ablation.results import load_study
     from ablation.store import Store
 
@@ -170,9 +171,26 @@ def watch_status(name: str | None, store: str | None) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
         while driven():
-            if console.is_terminal:
-                live.update(rendered(study_status(name, store).head(TABLE_ROWS)), refresh=True)
+            if redraws(console):
+                live.update(watch_screen(study_status(name, store), console.height), refresh=True)
             time.sleep(1.0)
+
+
+def watch_screen(frame: pd.DataFrame, height: int) -> RenderableType:
+    """As much of ``study_status`` as fits, a line each; where that is not all, what runs first, and counts."""
+    from rich.console import Group
+
+    if "state" not in frame:
+        return rendered(frame.head(height - 3))
+    table = one_line_grid(True, False, False, False, True)
+    shown = height - 2
+    rows = frame if len(frame) <= shown else frame.sort_values("state", key=lambda s: s.map(URGENCY), kind="stable")
+    for row in rows.head(shown).to_dict("records"):
+        why = ", ".join(filter(None, (row["message"] or row["reason"], *row["flags"])))
+        epoch = "" if row["state"] == "PENDING" else f"epoch {row['epoch']}/{row['epochs']}"
+        table.add_row(one_line(row["key"]), row["state"], epoch, row["heartbeat"], one_line(why))
+    counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
+    return Group(table, one_line(f"{len(frame)} trials: {counts}"))
 
 
 def trial_rows(name: str, store: str | None, where: str | None, everything: bool) -> pd.DataFrame:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 TABLE_ROWS = 300
 """More are not read by people, and take rich a millisecond each; the other formats are never cut."""
@@ -35,6 +36,23 @@ def redraws(console: Console) -> bool:
     """Whether lines may be drawn over: not in a file, a pipe, a CI log (which may ask for colours) or a dumb terminal.
     """
     return console.is_interactive and console.file.isatty() and not os.environ.get("CI")
+
+
+def one_line(text: str, style: str = "") -> Text:
+    """Ends in an ellipsis instead of wrapping."""
+    from rich.text import Text
+
+    return Text(text.replace("\n", " "), style, no_wrap=True, overflow="ellipsis")
+
+
+def one_line_grid(*gives_way: bool) -> Table:
+    """A column for each word: which of them lose their ends first where the screen is narrow."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for narrows in gives_way:
+        table.add_column(no_wrap=not narrows)
+    return table
 
 
 def emit(frame: pd.DataFrame, format: Format) -> None:

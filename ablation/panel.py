@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ablation.console import redraws
+from ablation.console import one_line, one_line_grid, redraws
 from ablation.events import Event
 from trainers.countdown import duration
 
@@ -127,21 +127,21 @@ class Panel:
             left = room - 1 - bool(self.phase) - len(best) - len(notes)
             shown = max(1, min(MAX_RUNNING, len(self.running), left - (len(self.running) > left)))
             entries: list[Any] = [self._head()]
-            entries += [_short(f"  {self.phase}", "cyan")] if self.phase else []
+            entries += [one_line(f"  {self.phase}", "cyan")] if self.phase else []
             entries += [self._rows(shown)] if self.running else []
-            entries += [_short(f"  best   {score:.3f}  {key}", "green") for score, key in best]
-            entries += [_short(f"  {note}", "yellow") for note in notes]
+            entries += [one_line(f"  best   {score:.3f}  {key}", "green") for score, key in best]
+            entries += [one_line(f"  {note}", "yellow") for note in notes]
         return Group(*entries)
 
     def _head(self) -> Table:
-        head = _grid(True, False, False, False, False)
+        head = one_line_grid(True, False, False, False, False)
         failed = Text(f"{len(self.failed)} failed", "red" if self.failed else "")
-        head.add_row(_short(self.name, "bold"), ProgressBar(self.num_planned, self.num_ended, width=20),
+        head.add_row(one_line(self.name, "bold"), ProgressBar(self.num_planned, self.num_ended, width=20),
                      f"{self.num_ended}/{self.num_planned}", failed, self._eta())
         return head
 
     def _rows(self, shown: int) -> Table:
-        rows = _grid(True, False, True)
+        rows = one_line_grid(True, False, True)
         now = time.monotonic()
         for key, (epoch, text, since) in list(self.running.items())[:shown]:
             budget = self._budget(key)
@@ -151,7 +151,7 @@ class Panel:
                 if self._evaluations:
                     left = sum(self._evaluations) / len(self._evaluations) - (now - since)
                     doing += f", {duration(left, 1)} left" if left > 1 else ""
-            rows.add_row(_short(f"  {key}"), doing, _short(text))
+            rows.add_row(one_line(f"  {key}"), doing, one_line(text))
         if len(self.running) > shown:
             rows.add_row(f"  and {len(self.running) - shown} more", "", "")
         return rows
@@ -164,15 +164,3 @@ class Panel:
         if not work:
             return duration(round(elapsed))
         return f"{duration(round(elapsed))}, about {duration(elapsed * max(0.0, total - work) / work, 1)} left"
-
-
-def _short(text: str, style: str = "") -> Text:
-    return Text(text.replace("\n", " "), style, no_wrap=True, overflow="ellipsis")
-
-
-def _grid(*gives_way: bool) -> Table:
-    """A column for each word, and which of them lose their ends first where the screen is narrow."""
-    table = Table.grid(padding=(0, 2))
-    for narrows in gives_way:
-        table.add_column(no_wrap=not narrows)
-    return table
