@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note, one_line, one_line_grid, redraws, rendered
@@ -42,7 +44,8 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
          f"{spec.name}: {search_size(planned)}, in {planned.study_dir}")
     try:
         console = Console(stderr=True, emoji=False)
-        with Panel(spec.name, epochs, len(planned.trials) - len(todo), console, most) as panel:
+        panel = Panel(spec.name, epochs, len(planned.trials) - len(todo), console, most)
+        with redirect_stdout(sys.stderr), panel:  # stdout is for data: Ray prints there what it thinks of its workers
             results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
                                max_concurrent=max_concurrent)
     except KeyboardInterrupt as stop:

@@ -16,6 +16,8 @@ COLUMNS = (*(f"tags.`{name}`" for name in ("method", "backbone", "imbalance", "s
 VIEWS = {"methods": ("Methods", ("method",)), "cells": ("Cells", ("method", "backbone", "imbalance"))}
 SECTION = "ablation"
 VIEW_TAG = "mlflow.sharedViewState."
+TRAINING = "?workflowType=machine_learning"
+"""Without it the page shows its part for language models."""
 TRIALS = "tags.method LIKE '%'"
 """The page's own query language: trials have a method, the runs of study and searches have none."""
 
@@ -32,14 +34,13 @@ def experiment_tags(created: int) -> dict[str, str]:
 
 
 def view_path(experiment_id: str, view: str = "methods") -> str:
-    """Fragment of the address that opens a view as charts, in the page's part for training."""
-    return (f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
-            f"&viewStateShareKey={view}")
+    """Fragment of the address that opens a view as charts."""
+    return f"#/experiments/{experiment_id}/runs{TRAINING}&compareRunsMode=CHART&viewStateShareKey={view}"
 
 
 def _state(factors: tuple[str, ...]) -> dict[str, Any]:
     """Runs in groups of equal ``factors``: lines are means with the spread of their group."""
-    charts = [_chart("LINE", f"{name} by epoch", metricKey=name, xAxisKey="step") for name in CURVES]
+    charts = [_chart("LINE", name, metricKey=name, xAxisKey="step") for name in CURVES]
     charts += [_chart("BAR", name, metricKey=name) for name in SCORES]
     x, y = SCATTER
     charts.append(_chart("SCATTER", f"{y} against {x}", xaxis={"key": x, "type": "METRIC"},

@@ -22,7 +22,7 @@ from typing import Any
 from ablation.errors import ServiceUnavailable
 from ablation.ledger import PRUNED
 from ablation.mlflow_server import DEFAULTS, first_opening, redact, require_server, tracking_address
-from ablation.mlflow_views import VIEWS, experiment_tags, view_path
+from ablation.mlflow_views import TRAINING, VIEWS, experiment_tags, view_path
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
 from ablation.trial import shown
@@ -142,7 +142,7 @@ class Mirror:
 
     def _links(self) -> str:
         """Markdown: where on MLflow's page to go on from the study's run."""
-        report = f"#/experiments/{self._experiment}/runs/{self._parent}/artifacts/report/report.html"
+        report = f"#/experiments/{self._experiment}/runs/{self._parent}/artifacts/report/report.html{TRAINING}"
         views = (f"[{name}]({view_path(self._experiment, key)})" for key, (name, _) in VIEWS.items())
         return f"[Report]({report}). Charts: {', '.join(views)}."
 
@@ -193,9 +193,9 @@ class Mirror:
         config = shown(record.get("config", {}))
         factors = {name: str(config.get(name)) for name in ("method", "backbone", "imbalance", "seed")}
         subset = record.get("subset", {})
-        tags = factors | _origin() | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent_of(key),
-                                      "data_digest": str(record.get("data_digest"))}
         started = int((status.started or time.time()) * 1000)
+        tags = factors | _origin() | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent_of(key, started),
+                                      "data_digest": str(record.get("data_digest"))}
         run: str = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=key).info.run_id
         self._runs[key] = run
         from mlflow.entities import Param
@@ -209,8 +209,8 @@ class Mirror:
         self._client.log_inputs(run, datasets=[_dataset(config.get("data", {}), str(record.get("data_digest")))])
         return run
 
-    def _parent_of(self, key: str) -> str:
-        """The run of the study, or of the search that a candidate belongs to."""
+    def _parent_of(self, key: str, started: int) -> str:
+        """The run of the study, or of the search that a candidate belongs to, which begins with its first one."""
         name = next((row.get("search") for row in self.study.read_plan()["trials"] if row["key"] == key), None)
         if name is None:
             return self._parent
@@ -218,7 +218,7 @@ class Mirror:
             tags = {SEARCH: name, STUDY: self.study.name, PARENT: self._parent,
                     "objective": name.partition("/")[2]} | _origin()
             self._searches[name] = self._client.create_run(
-                self._experiment, run_name=f"search {name}", tags=tags).info.run_id
+                self._experiment, start_time=started, run_name=f"search {name}", tags=tags).info.run_id
         return self._searches[name]
 
     def _close(self, key: str, run: str, status: TrialStatus, again: bool) -> None:
