@@ -189,7 +189,7 @@ def watch_screen(frame: pd.DataFrame, height: int) -> RenderableType:
     shown = height - 2
     rows = frame if len(frame) <= shown else frame.sort_values("state", key=lambda s: s.map(URGENCY), kind="stable")
     for row in rows.head(shown).to_dict("records"):
-        why = ", ".join(filter(None, (row["message"] or row["reason"], *row["flags"])))
+        why = ", ".join(filter(None, (cell(row["message"]) or cell(row["reason"]), cell(row["flags"]))))
         epoch = "" if row["state"] == "PENDING" else f"epoch {row['epoch']}/{row['epochs']}"
         table.add_row(one_line(row["key"]), row["state"], epoch, row["heartbeat"], one_line(why))
     counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
