@@ -103,8 +103,9 @@ class CellSearch:
         return max(done, key=lambda pair: (turned(pair[1], self.metric), -pair[0].number), default=(None, 0.0))[0]
 
     def record(self) -> dict[str, Any]:
-        return {"name": self.name, "digest": self.digest, "method": self.method, "backbone": self.backbone,
-                "imbalance": self.imbalance, "metric": self.metric, "dry": self.dry,
+        return {"name": self.name, "digest": self.digest, "method": short_name(self.method),
+                "backbone": short_name(self.backbone), "imbalance": self.imbalance, "metric": self.metric,
+                "dry": self.dry,
                 "candidates": [candidate.record() for candidate in self.candidates]}
 
 

@@ -273,12 +273,14 @@ def metrics(format: FormatOption = Format.table) -> None:
 
 
 @cache
-def _whole_app() -> typer.Typer:
+def complete() -> typer.Typer:
+    """The app with its groups of commands."""
     from ablation.analyze_commands import app as analyze_app
     from ablation.data_commands import app as data_app
     from ablation.method_commands import app as methods_app
     from ablation.model_commands import app as model_app
 
+    app.registered_groups.clear()
     app.add_typer(data_app, name="data")
     app.add_typer(analyze_app, name="analyze")
     app.add_typer(methods_app, name="methods")
@@ -291,7 +293,7 @@ def main() -> None:
     from ablation.analyze_commands import in_order
 
     try:
-        code = _whole_app()(in_order(sys.argv[1:]), prog_name="ablation", standalone_mode=False)
+        code = complete()(in_order(sys.argv[1:]), prog_name="ablation", standalone_mode=False)
     except (KeyboardInterrupt, Exception) as error:
         code = fail(error)
     sys.exit(code if isinstance(code, int) else 0)

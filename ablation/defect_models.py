@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ablation.errors import DataError, NothingMatched
 from ablation.files import read_json
+from ablation.trial import shown
 from trainers.config import suggest
+from trainers.names import short_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,11 +51,11 @@ def describe(results: StudyResults, key: str, threshold: str = DECISION) -> dict
     encoder = results.encoder(key)
     backbone = encoder.backbone
     trial, result = results.store.read_trial(key), results.store.read_result(key) or {}
-    config = trial.get("config", {})
+    config = shown(trial.get("config", {}))
     probe = results.store.trial_dir(key) / "probe.safetensors"
     facts = load_probe(probe)[1] if probe.is_file() else {}
     return {
-        "format_version": 1, "study": results.name, "key": key, "backbone": backbone.name,
+        "format_version": 1, "study": results.name, "key": key, "backbone": short_name(backbone.name),
         "image_size": backbone.image_size, "input_size": _input_size(config, backbone.image_size), "resize": RESIZE,
         "feature_dim": encoder.feature_dim, "normalize": vars(encoder.normalize),
         "network": describe_network(backbone),

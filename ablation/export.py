@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablation.defect_models import DECISION, FILES, describe, trial_model
-from ablation.errors import StoreError
+from ablation.errors import DataError, StoreError
 from ablation.model_card import model_card
 
 if TYPE_CHECKING:
@@ -23,13 +23,18 @@ def export_model(results: StudyResults, key: str, out: Path, format: str = "timm
     """Write the model of a trial, ``model.json`` and the card ``README.md`` into the folder ``out``; other formats of
     the same trial in it stay. Returns ``out``.
 
-    Raises ``NothingMatched`` for a trial without an encoder, or, except for ``timm``, without a probe; ``StoreError``
-    where ``out`` cannot be written or holds files of these names that are not of this trial.
+    Raises ``NothingMatched`` for a trial without an encoder, or, except for ``timm``, without a probe; ``DataError``
+    for ``timm`` where the backbone comes from outside; ``StoreError`` where ``out`` cannot be written or holds files of
+    these names that are not of this trial.
     """
     from ablation.model_formats import write_onnx, write_timm, write_torchscript
+    from trainers.export import OWN
 
     _refuse_to_overwrite(out, key, [DESCRIPTION, CARD, *FILES.values()])
     card = describe(results, key, threshold)
+    if format == "timm" and card["network"]["features"] == OWN:
+        raise DataError(f"{key}: its backbone '{card['backbone']}' is not one of timm; export its graph with --format "
+                        "torchscript or onnx")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".tmp-") as beside:

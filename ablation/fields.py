@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from ablation.validation import FieldProblems
 from trainers import plugins
-from trainers.config import ConfigError, Imbalance, suggest
+from trainers.config import ConfigError, DataConfig, EvaluationConfig, Imbalance, suggest
 from trainers.names import BACKBONE_NAMES, DATASET_NAMES, METHOD_NAMES, absolute_name, short_name
 
 Problems = Iterator[tuple[str, str]]
@@ -32,7 +33,8 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{word}'{suggest(word, known) or '; there are ' + ', '.join(known)}"
 
 
-def _plugin(find: Callable[[str], Any], name: str) -> str | None:
+def _found(find: Callable[[str], Any], name: str) -> str | None:
+    """What is wrong with a plug-in."""
     try:
         find(name)
     except ConfigError as error:
@@ -42,33 +44,33 @@ def _plugin(find: Callable[[str], Any], name: str) -> str | None:
 
 def _method(name: str) -> str | None:
     if plugins.is_plugin("methods", name):
-        from trainers.methods import find_method
+        from trainers.methods import find_method  # loads torch, as the plug-in does
 
-        return _plugin(find_method, name)
+        return _found(find_method, name)
     return None if name in METHOD_NAMES else unknown("method", name, plugins.known("methods"))
 
 
 def dataset_problem(name: str) -> str | None:
-    """Of ``data.dataset``: what is wrong with a name, or None."""
+    """What is wrong with ``data.dataset``."""
     if plugins.is_plugin("datasets", name):
         from trainers.data import find_dataset
 
-        return _plugin(find_dataset, name)
+        return _found(find_dataset, name)
     return None if name in DATASET_NAMES else unknown("dataset", name, plugins.known("datasets"))
 
 
-def metric_problem(name: str) -> str | None:
-    """Of ``evaluation.metrics``: what is wrong with a name, or None."""
+def metric_problems(names: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """(place, what is wrong) of ``evaluation.metrics``."""
     from trainers.evaluation.custom import find_metric
 
-    return _plugin(find_metric, name)
+    yield from _each(names, lambda name: _found(find_metric, name))
 
 
 def _backbone(name: str) -> str | None:
     if plugins.is_plugin("backbones", name):
         from trainers.backbones import find_builder
 
-        return _plugin(find_builder, name)
+        return _found(find_builder, name)
     if name in BACKBONE_NAMES:
         return None
     if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)?", name):
@@ -96,12 +98,12 @@ def items(check: Callable[[Any], str | None]) -> AfterValidator:
     def every(values: tuple[Any, ...]) -> Problems:
         if not values:
             yield "", "must name at least one value"
-        yield from ((str(number), problem) for number, problem in each(values, check))
+        yield from ((str(number), problem) for number, problem in _each(values, check))
 
     return checked(every)
 
 
-def each(values: tuple[Any, ...], check: Callable[[Any], str | None]) -> Iterator[tuple[int, str]]:
+def _each(values: tuple[Any, ...], check: Callable[[Any], str | None]) -> Iterator[tuple[int, str]]:
     """(place, problem) of each value that is not right, or that tables could not tell from one before it."""
     shown = [short_name(value) if isinstance(value, str) else value for value in values]
     for number, value in enumerate(values):
@@ -111,20 +113,30 @@ def each(values: tuple[Any, ...], check: Callable[[Any], str | None]) -> Iterato
             yield number, problem
 
 
-def _absolute(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Files of plug-ins from the root: their names travel to other processes."""
-    return tuple(map(absolute_name, names))
-
-
 def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
+def with_tuple(evaluation: Any) -> Any:
+    """``metrics`` as the dataclass has it; strict validation takes no list for a tuple."""
+    found = isinstance(evaluation, dict) and "metrics" in evaluation
+    return evaluation | {"metrics": as_tuple(evaluation["metrics"])} if found else evaluation
+
+
+def _absolute(value: Any) -> Any:
+    """Files of plug-ins from the root: their names travel to other processes."""
+    if isinstance(value, DataConfig):
+        return dataclasses.replace(value, dataset=absolute_name(value.dataset))
+    if isinstance(value, EvaluationConfig):
+        return dataclasses.replace(value, metrics=tuple(map(absolute_name, value.metrics)))
+    return tuple(map(absolute_name, value))
+
+
+FROM_ROOT = AfterValidator(_absolute)
 _MethodName: Any = Literal[METHOD_NAMES] | str  # type: ignore[valid-type]  # for editors, by the JSON schema
-_FromRoot = AfterValidator(_absolute)
-Methods = Annotated[tuple[str, ...], BeforeValidator(as_tuple, _MethodName | list[_MethodName]), _FromRoot,
+Methods = Annotated[tuple[str, ...], BeforeValidator(as_tuple, _MethodName | list[_MethodName]), FROM_ROOT,
                     items(_method)]
-Backbones = Annotated[tuple[str, ...], BeforeValidator(as_tuple, str | list[str]), _FromRoot, items(_backbone)]
+Backbones = Annotated[tuple[str, ...], BeforeValidator(as_tuple, str | list[str]), FROM_ROOT, items(_backbone)]
 Levels = Annotated[tuple[Imbalance, ...], BeforeValidator(as_tuple, Imbalance | list[Imbalance]), items(_level)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(as_tuple, int | list[int]), items(_seed)]
 

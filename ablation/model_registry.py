@@ -79,16 +79,16 @@ def _new_version(client: Any, name: str, logged: Any, run: str, tags: dict[str, 
 
 def _write(export: Path, out: Path, model_id: str, side: int) -> None:
     """The MLflow model of an export, with signature and input example."""
-    import mlflow.pyfunc
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("binary", "image")]),
-        outputs=Schema([ColSpec("float", "score"), ColSpec("boolean", "defect"), ColSpec("float", "threshold")]))
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own use of pydantic and of type hints
+        warnings.simplefilter("ignore")  # of its own type hints and use of pydantic, already when it is imported
+        import mlflow.pyfunc
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        signature = ModelSignature(
+            inputs=Schema([ColSpec("binary", "image")]),
+            outputs=Schema([ColSpec("float", "score"), ColSpec("boolean", "defect"), ColSpec("float", "threshold")]))
         mlflow.pyfunc.save_model(
             out, python_model=str(Path(__file__).with_name("pyfunc_model.py")), artifacts={"export": str(export)},
             code_paths=[str(export / "defect_model")], signature=signature, input_example=_example(side),

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablation import plan_checks
 from ablation.errors import DataError, PlanError, SpecError
-from ablation.plan_checks import metric_problems, option_problems, plugin_problems, value_problems, worker_problems
 from ablation.spec import SECTIONS, StudySpec
 from ablation.store import Store, StudyStore, TrialState
 from ablation.trial import SubsetCounts, Trial, canonical, trial_key
@@ -183,7 +183,7 @@ class Planner:
         self._subsets: dict[Any, SubsetCounts | None] = {}
         self._checked: set[str] = set()
         self._digests: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
-        self.problems |= dict.fromkeys(worker_problems(spec))
+        self.problems |= dict.fromkeys(plan_checks.worker_problems(spec))
 
     def _look_at_evaluation(self) -> Iterator[str]:
         """Overrides cannot change which pictures are evaluated on."""
@@ -198,7 +198,7 @@ class Planner:
         else:
             for positions in vars(sets).values():
                 self.in_sets[positions] = True
-        yield from metric_problems(self.spec)
+        yield from plan_checks.metric_problems(self.spec.evaluation)
 
     def trial(self, cell: Cell, settings: Mapping[str, Any] | None = None) -> Trial:
         """``settings`` of a search (field -> value) come after the study's overrides."""
@@ -303,14 +303,14 @@ class Planner:
             yield (f"train.batch_size: {batch} cannot be divided by resources.num_workers "
                    f"{self.spec.resources.num_workers} (method {short_name(config.method)})")
         shared = canonical([config.data, config.subset, config.train, config.evaluation])
-        for name, check in (("", value_problems), (config.method, option_problems)):
+        for name, check in (("", plan_checks.value_problems), (config.method, plan_checks.option_problems)):
             if name + shared not in self._checked:
                 self._checked.add(name + shared)
                 yield from check(config)
-        own = canonical([config.method, config.backbone, config.data.image_size, config.train])
-        if {"methods", "backbones"} & set(config.plugins) and own not in self._checked:
-            self._checked.add(own)
-            yield from plugin_problems(config)
+        tried = canonical([config.method, config.backbone, config.data.image_size, sorted(config.train.options)])
+        if {"methods", "backbones"} & set(config.plugins) and tried not in self._checked:
+            self._checked.add(tried)
+            yield from plan_checks.plugin_problems(config)
 
 
 def _absolute(data: DataConfig) -> DataConfig:

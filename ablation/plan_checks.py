@@ -1,11 +1,11 @@
-"""What can be said against a trial before it is trained, apart from its pictures."""
+"""What a plan asks of a study and of one resolved trial, beyond what the study file alone can say. Yields problems."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from trainers.config import ConfigError, TrainConfig, problems
+from trainers.config import ConfigError, EvaluationConfig, TrainConfig, problems
 from trainers.names import short_name
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def option_problems(config: TrainConfig) -> Iterator[str]:
 
 
 def plugin_problems(config: TrainConfig) -> Iterator[str]:
+    """One step on noise with a method or backbone from outside."""
     from trainers.rehearsal import rehearse
 
     try:
@@ -43,12 +44,12 @@ def plugin_problems(config: TrainConfig) -> Iterator[str]:
         yield str(error)
 
 
-def metric_problems(spec: StudySpec) -> Iterator[str]:
-    """The study's own metrics, tried on made-up features."""
-    if spec.evaluation.metrics:
+def metric_problems(evaluation: EvaluationConfig) -> Iterator[str]:
+    """The study's own metrics, asked for the value of noise."""
+    if evaluation.metrics:
         from trainers.rehearsal import rehearse_metrics
 
         try:
-            rehearse_metrics(spec.evaluation.metrics)
+            rehearse_metrics(evaluation.metrics)
         except ConfigError as error:
             yield str(error)

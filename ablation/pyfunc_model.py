@@ -21,7 +21,8 @@ class DefectPyfunc(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
         self.model = DefectModel.load(context.artifacts["export"])
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: pd.DataFrame,
+                params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Raises ``ValueError`` that names the row for bytes that are no image."""
         files = list(model_input["image"])
         scores = [self.model.scores(self._pixels(files, start)) for start in range(0, len(files), BATCH)]

@@ -16,6 +16,7 @@ from ablation.search_settings import FRESH_OFFSET, RECIPE
 from ablation.spaces import load_space
 from ablation.store import Store, TrialState
 from trainers.config import Imbalance, OptimConfig
+from trainers.names import short_name
 
 if TYPE_CHECKING:
     from ablation.plan import Planner
@@ -172,8 +173,8 @@ class SearchPlan:
                       if not _is_set(train, parameter.path))
         parameters = tuple(parameter for parameter in found if parameter)
         if not parameters:
-            self.planner.problems[f"search.space: the study itself sets every field that the space of {method} has "
-                                  f"for {backbone}; leave one open"] = None
+            self.planner.problems["search.space: the study itself sets every field that the space of "
+                                  f"{short_name(method)} has for {short_name(backbone)}; leave one open"] = None
         return parameters
 
     def _feasible(self, parameter: Parameter, images: int) -> Parameter | None:
@@ -215,7 +216,8 @@ class SearchPlan:
                 self.planner.problems[f"search.warm_start: there is no study '{name}' in {root}"] = None
                 continue
             for row in other.read_plan()["trials"]:
-                if (row.get("method"), row.get("backbone"), row.get("imbalance")) != cell:
+                shown = (short_name(cell[0]), short_name(cell[1]), cell[2])
+                if (row.get("method"), row.get("backbone"), row.get("imbalance")) != shown:
                     continue
                 trial = other.read_trial(row["key"])
                 config = trial.get("config") or {}
@@ -223,7 +225,8 @@ class SearchPlan:
                 if value is None or trial.get("data_digest") != self.planner.index.digest:
                     continue
                 if config["train"]["epochs"] != mine.train.epochs or (
-                        config["data"]["image_size"] != mine.data.image_size):
+                        config["data"]["image_size"] != mine.data.image_size) or (
+                        config.get("plugins", {}) != mine.plugins):
                     continue
                 found.append(({p.path: _value(config["train"], p.path) for p in parameters}, value, row["key"]))
         return found

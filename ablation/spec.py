@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +21,7 @@ from pydantic import (
 )
 
 from ablation.fields import (
+    FROM_ROOT,
     Backbones,
     Levels,
     Methods,
@@ -31,8 +31,8 @@ from ablation.fields import (
     as_tuple,
     checked,
     dataset_problem,
-    each,
-    metric_problem,
+    metric_problems,
+    with_tuple,
 )
 from ablation.search_settings import Search as Search, SearchField
 from ablation.study_file import Document, Loc, apply_overrides
@@ -50,7 +50,7 @@ from trainers.config import (
     suggest,
     train_problems,
 )
-from trainers.names import BACKBONE_NAMES, absolute_name
+from trainers.names import BACKBONE_NAMES
 
 SECTIONS: dict[str, tuple[Any, Callable[[Any, str], Problems]]] = {
     "data": (DataConfig, data_problems),
@@ -67,27 +67,11 @@ def _section(name: str) -> AfterValidator:
         if name == "data" and (problem := dataset_problem(value.dataset)):
             yield "dataset", problem
         if name == "evaluation":
-            yield from ((f"metrics.{number}", problem) for number, problem in each(value.metrics, metric_problem))
+            yield from ((f"metrics.{number}", problem) for number, problem in metric_problems(value.metrics))
         for path, message in SECTIONS[name][1](value, name):
             yield path.removeprefix(f"{name}."), message
 
     return checked(check)
-
-
-def _absolute(value: Any) -> Any:
-    """Files of plug-ins from the root: their names travel to other processes."""
-    if isinstance(value, DataConfig):
-        return dataclasses.replace(value, dataset=absolute_name(value.dataset))
-    return dataclasses.replace(value, metrics=tuple(map(absolute_name, value.metrics)))
-
-
-def _with_tuple(evaluation: Any) -> Any:
-    """``metrics`` as the dataclass has it; strict validation takes no list for a tuple."""
-    found = isinstance(evaluation, dict) and "metrics" in evaluation
-    return evaluation | {"metrics": as_tuple(evaluation["metrics"])} if found else evaluation
-
-
-_FromRoot = AfterValidator(_absolute)
 
 
 class Grid(Model):
@@ -184,14 +168,14 @@ class StudySpec(Model):
     """A named set of trials that share data, budget and evaluation. Building a wrong one raises ``SpecError``."""
 
     name: Annotated[str, checked(_name_problems)]
-    data: Annotated[DataConfig, _FromRoot, _section("data")] = DataConfig()
+    data: Annotated[DataConfig, FROM_ROOT, _section("data")] = DataConfig()
     imbalance: Annotated[ImbalanceConfig, _section("imbalance")] = ImbalanceConfig()
     grid: Grid = Grid()
     train: Annotated[OptimConfig, _section("train")] = OptimConfig()
     """Budget and optimiser; null fields take the recipe of (method, backbone)."""
     overrides: Annotated[tuple[Override, ...], BeforeValidator(as_tuple, list[Override])] = ()
     """Applied in this order; the last one wins."""
-    evaluation: Annotated[EvaluationConfig, BeforeValidator(_with_tuple), _FromRoot,
+    evaluation: Annotated[EvaluationConfig, BeforeValidator(with_tuple), FROM_ROOT,
                           _section("evaluation")] = EvaluationConfig()
     resources: Resources = Resources()
     retries: Annotated[int, Field(ge=0)] = 2

@@ -62,7 +62,8 @@ class Trial:
     def record(self) -> dict[str, Any]:
         """``trial.json``: all a worker needs."""
         subset = dataclasses.asdict(self.subset) if self.subset else None
-        return {"key": self.key, "config": self.config.to_dict(), "data_digest": self.data_digest, "subset": subset}
+        config = json.loads(json.dumps(self.config.to_dict()))  # as it is read back: lists, not tuples
+        return {"key": self.key, "config": config, "data_digest": self.data_digest, "subset": subset}
 
 
 def trial_key(config: TrainConfig, data_digest: str) -> str:

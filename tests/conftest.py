@@ -17,7 +17,6 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
     def ablation(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["ablation", *map(str, words)])
-        monkeypatch.setattr("ablation.cli.app.registered_groups", [])  # ``main`` adds them every time
         with pytest.raises(SystemExit) as ended:
             main()
         said = capsys.readouterr()

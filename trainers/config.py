@@ -19,7 +19,7 @@ NUMERICS = 4
 draw), together with ``make golden``, so that trials of before are not taken for trials of now."""
 MOST_CUSTOM = 4
 """Metrics of a study's own: each takes the place of one of ``catalogue.GIVES_WAY`` among a run's 40 keys."""
-STRICT = {"extra": "forbid", "frozen": True}
+STRICT = {"extra": "forbid", "frozen": True, "use_attribute_docstrings": True}
 Imbalance = float | Literal["natural"]
 Option = bool | int | float | str | list[float] | None
 T = TypeVar("T")

@@ -21,6 +21,10 @@ from trainers.data.views import Normalization, center_view
 
 if TYPE_CHECKING:
     from trainers.evaluation.probe import ProbeWeights
+from trainers.names import short_name
+
+OWN = "own"
+"""``features`` of a network that only a plug-in's code can build."""
 
 
 class Encoder(nn.Module):
@@ -83,6 +87,8 @@ def load_probe(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def describe_network(backbone: Backbone) -> dict[str, Any]:
     """How ``inference.model`` builds the same network with timm alone, for ``model.json``."""
+    if plugins.is_plugin("backbones", backbone.name):
+        return {"name": short_name(backbone.name), "arguments": {}, "small_stem": False, "features": OWN}
     arguments: dict[str, Any] = {"num_classes": 0}
     if backbone.kind == "vit":
         arguments |= {"img_size": backbone.image_size, "patch_size": backbone.patch_size}

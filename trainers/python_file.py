@@ -31,8 +31,10 @@ def attribute(path: Path, name: str, kind: str) -> Any:
     try:
         return getattr(module, name)
     except AttributeError:
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise PythonFileError(f"{path.name}: there is no {kind} '{name}'{suggest(name, known)}") from None
+        known = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__
+                 and callable(value) and not key.startswith("_")]
+        raise PythonFileError(f"{path.name}: there is no {kind} '{name}'"
+                              f"{suggest(name, known) or '; it has ' + (', '.join(known) or 'none')}") from None
 
 
 def _read(path: Path) -> bytes:
@@ -64,7 +66,7 @@ def _module(path: Path, content: bytes) -> types.ModuleType:
             raise PythonFileError(f"{path.name}:{error.lineno}: not valid Python: {error.msg}") from None
         if not isinstance(error, (Exception, SystemExit)):
             raise
-        raise PythonFileError(f"{where(path, error)}: loading it raised {told(error)}") from error
+        raise PythonFileError(f"{path.name}: loading it raised {told(error)}{_place(path, error)}") from error
     return module
 
 
@@ -73,7 +75,7 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def where(path: Path, error: BaseException) -> str:
-    """``file.py:12``, the last line of the file that an exception came through."""
+def _place(path: Path, error: BaseException) -> str:
+    """`` (line 12)``: the last line of the file that an exception came through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"{path.name}:{lines[-1]}" if lines else path.name
+    return f" (line {lines[-1]})" if lines else ""

@@ -22,7 +22,7 @@ def no_services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_sound_machine(tmp_path: Path) -> None:
     found = by_check(str(tmp_path / "new" / "studies"), None, None, "quickstart", ["grid.seed=[0]"])
-    assert list(found) == ["python", "torch", "memory", "store", "cache", "ray", "mlflow", "study"]
+    assert list(found) == ["python", "torch", "memory", "store", "cache", "ray", "mlflow", "study", "data", "room"]
     assert not [finding for finding in found.values() if finding.result == "fail"]
     assert "24 trials, 24 to run" in found["study"].detail
     assert not (tmp_path / "new").exists()  # looking changes nothing

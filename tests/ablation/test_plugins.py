@@ -52,7 +52,8 @@ def test_code_is_part_of_the_key_and_its_folder_is_not(folder: Path, monkeypatch
     assert changed[1] != first[1]
 
 
-def test_keys_of_studies_without_plug_ins_are_those_of_before_there_were_any() -> None:
+def test_keys_of_studies_without_plug_ins_are_those_of_before_there_were_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ablation.trial.NUMERICS", 3)
     config = TrainConfig.from_dict({
         "method": "simclr", "backbone": "resnet18", "imbalance": 0.05, "seed": 3, "evaluation": {"every": 2},
         "data": {"dataset": "digits", "image_size": 32, "cache_size": 36}, "subset": {"total": 200},
@@ -117,11 +118,11 @@ METHOD, BACKBONE, METRIC = (f'{field}=["own.py:{name}"]' for field, name in (
     ("grid.method", "Mine"), ("grid.backbone", "mine"), ("evaluation.metrics", "mine")))
 BAD = [
     (None, METHOD, "own.py: no such file"),
-    ("x = 1\n", METHOD, "own.py: there is no class 'Mine'"),
+    ("x = 1\n", METHOD, "own.py: there is no class 'Mine'; it has none"),
     ("class Mine: pass\n", METHOD, "own.py:Mine: a method is a subclass of trainers.methods.base.AbstractMethod"),
-    ("import nothing_here\n", METHOD, "own.py:1: loading it raised ModuleNotFoundError: No module named 'nothing"),
+    ("import nothing_here\n", METHOD, "own.py: loading it raised ModuleNotFoundError: No module named 'nothing_here"),
     ("x = = 1\n", METHOD, "own.py:1: not valid Python"),
-    ("raise SystemExit(3)\n", METHOD, "own.py:1: loading it raised SystemExit: 3"),
+    ("raise SystemExit(3)\n", METHOD, "own.py: loading it raised SystemExit: 3 (line 1)"),
     ("class SimCLR: pass\n", METHOD.replace("Mine", "SimCLR"), "'simclr' is already the name of a built-in method"),
     ("class Größe: pass\n", METHOD.replace("Mine", "Größe"), "cannot be part of a key"),
     (LACKING, METHOD, "own.py:Mine: lacks embed, forward, views, paper, family"),
@@ -169,8 +170,8 @@ def test_packages_are_listed_with_where_they_come_from(folder: Path, call: Call,
     monkeypatch.syspath_prepend(str(site))
     rows = {}
     for kind in ("methods", "backbones", "datasets", "metrics"):
-        code, text, _ = call(kind, "--format", "json")
-        assert code == 0
+        code, text, error = call(kind, "--format", "json")
+        assert code == 0, error
         rows |= {row[kind[:-1]]: row for row in json.loads(text)}
     assert {name for name, row in rows.items() if row["from"] != "built in"} == {
         "byol", "vic_reg", "custom/lost", "a_net", "flipped"}
@@ -185,6 +186,6 @@ def test_packages_are_listed_with_where_they_come_from(folder: Path, call: Call,
     assert code == 2
     assert clash in error
     assert lost in error
-    code, text, _ = call("methods", "show", "vic_reg", "--format", "csv")
-    assert code == 0
+    code, text, error = call("methods", "show", "vic_reg", "--format", "csv")
+    assert code == 0, error
     assert "train.options.covariance,\"resnet, vit\",fixed,1.0" in text

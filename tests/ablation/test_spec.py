@@ -64,7 +64,7 @@ def test_the_json_schema_accepts_the_file_and_refuses_a_typo() -> None:
     raw = yaml.safe_load(GOOD)
     raw["train"]["lr"] = 0.001  # pyyaml's YAML 1.1 reads 1e-3 as text
     jsonschema.validate(raw, schema)
-    for wrong in ({**raw, "trian": {}}, {**raw, "grid": {"method": ["simclrr"]}}):
+    for wrong in ({**raw, "trian": {}}, {**raw, "grid": {"methd": ["simclr"]}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
 

@@ -135,7 +135,7 @@ def test_the_job_is_the_cluster_that_was_meant() -> None:
 
 
 def test_the_overlay_without_gpus_fits_one_small_node() -> None:
-    """What docs/deployment.md says; kind's own storage class has no ReadWriteMany."""
+    """What docs/kubernetes.md says; kind's own storage class has no ReadWriteMany."""
     made = kustomize(KUBERAY / "overlays" / "cpu")
     (claim,) = [document for document in made if document["kind"] == "PersistentVolumeClaim"]
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
@@ -146,7 +146,7 @@ def test_the_overlay_without_gpus_fits_one_small_node() -> None:
     requests = [(count, group["template"]["spec"]["containers"][0]["resources"]["requests"]) for count, group in groups]
     assert sum(count * int(request["cpu"]) for count, request in requests) == 5
     assert sum(count * int(request["memory"].removesuffix("Gi")) for count, request in requests) == 12
-    assert "5 CPUs and 12 GiB" in (ROOT / "docs" / "deployment.md").read_text()
+    assert "5 CPUs and 12 GiB" in (ROOT / "docs" / "kubernetes.md").read_text()
 
 
 def test_pods_run_as_the_images_user_and_share_the_store() -> None:

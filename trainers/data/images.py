@@ -27,10 +27,9 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.
 
 
 def decode_image(source: Path | BinaryIO, image_id: str) -> np.ndarray:
-    """(H, W, 3) uint8, EXIF orientation applied, the rest as ``rgb`` says.
+    """(H, W, 3) uint8 of the first frame, EXIF orientation applied, the rest as ``rgb`` says.
 
-    Of several frames the first is taken. Raises ``CorruptImage`` (missing, truncated, not a picture, more than
-    ``MAX_PIXELS``).
+    Raises ``CorruptImage`` (missing, truncated, not a picture, more than ``MAX_PIXELS``).
     """
     try:
         with Image.open(source) as image:

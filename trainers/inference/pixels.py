@@ -19,17 +19,17 @@ def read_image(source: str | Path | BinaryIO, size: int) -> np.ndarray:
 def rgb(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8: grey repeated, palettes resolved, alpha dropped.
 
-    Pictures with more than 8 bits are stretched over their own range, because 12-bit and thermal files use a
+    Grey pictures with more than 8 bits are stretched over their own range, because 12-bit and thermal files use a
     small part of the 16 bits; colour pictures of 16 bits keep their upper 8.
     """
     if image.mode.startswith(("I", "F")):
-        return np.repeat(_stretched(np.asarray(image))[..., None], 3, axis=-1)
+        return np.repeat(stretched(np.asarray(image))[..., None], 3, axis=-1)
     if image.mode == "P":  # straight to RGB, PIL warns about transparent palettes
         image = image.convert("RGBA")
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _stretched(values: np.ndarray) -> np.ndarray:
+def stretched(values: np.ndarray) -> np.ndarray:
     """(H, W) of any type to uint8, over their own range. Row by row: a large picture in float64 takes gigabytes."""
     gray = np.empty(values.shape, np.uint8)
     values = values if values.dtype.kind in "ui" else np.nan_to_num(values)
