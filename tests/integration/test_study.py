@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,11 +19,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 import ablation as package
 from ablation.store import Store
 from ablation.tracking import Mirror
-from tests.integration.studies import ablation, command, environment, wait_for, write_study
+from tests.integration.studies import ablation, command, environment, free_port, wait_for, write_study
 
 # One trial is made to fail: no float survives this learning rate.
 FAILING = "overrides: [{where: {method: supervised}, set: {train.lr: 1.0e+30}}]"
@@ -108,6 +108,24 @@ def test_mlflow_holds_one_parent_and_one_child_per_trial(study: Path) -> None:
     assert len(parent.data.metrics) <= 40
 
 
+def test_the_queries_of_the_documentation_find_what_they_say(study: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "mlflow.md").read_text()
+    queries = dict(re.findall(r"^\| ([^|]+) \| `{1,2}(.+?)`{1,2} \|$", page.partition("## Find runs")[2], re.MULTILINE))
+    mlflow = client(study)
+    experiment = mlflow.get_experiment_by_name("tiny")
+    found = {wanted: mlflow.search_runs([experiment.experiment_id], query) for wanted, query in queries.items()}
+    names = {wanted: {run.data.tags["method"] for run in hits} for wanted, hits in found.items()}
+    every = {"simclr", "barlow_twins", "supervised"}
+    assert names["trials of a method at a level"] == {"simclr"}
+    assert names["what went wrong"] == {"supervised"}
+    for wanted in ("all trials, without the run of the study", "one kind of backbone", "one setting"):
+        assert names[wanted] == every
+    assert names["good ones"] | names["without flags"] <= every - {"supervised"}
+    for refused in ("tags.method = 'simclr' OR tags.seed = '0'", "tags.method IN ('simclr')", "params.seed < '1'"):
+        with pytest.raises(MlflowException):
+            mlflow.search_runs([experiment.experiment_id], refused)
+
+
 @dataclass
 class Page:
     """The web page that ``ablation ui`` serves."""
@@ -119,9 +137,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def page(study: Path) -> Iterator[Page]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(command("ui", "--port", str(port)), cwd=study, env=environment(study),
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
