@@ -225,10 +225,12 @@ def _matching(frame: pd.DataFrame, where: str) -> pd.DataFrame:
 
 
 def _short(frame: pd.DataFrame) -> pd.DataFrame:
-    """The cell and the main scores; a column in which no trial has anything is left out."""
-    head = [*CELL, "role"] if "role" in frame and frame["role"].nunique() > 1 else list(CELL)
-    columns = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
-    return frame[[*head, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
+    """Key and main scores, and last the cell, which the key says too; a column in which no trial has anything is left
+    out."""
+    role = ["role"] if "role" in frame and frame["role"].nunique() > 1 else []
+    shown = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
+    columns = ["key", "state", *role, *shown, *CELL[2:]]
+    return frame[columns].rename(columns=lambda column: column.removeprefix("metrics."))
 
 
 def _driver(study: Any) -> str:
