@@ -41,6 +41,7 @@ def _output(output: Any) -> str:
         return f'<img alt="figure" src="data:image/png;base64,{encoded}">'
     if "text/html" in data:
         table = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+        table = re.sub("<table[^>]*>", "<table>", table)  # the theme's own style is for tables without a class
         return '<div class="output">' + re.sub(r"\s*\n\s*", " ", table).strip() + "</div>"
     return _fence(data.get("text/plain", ""))
 

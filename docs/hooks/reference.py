@@ -164,19 +164,20 @@ def python() -> str:
     for name in others:
         value = getattr(ablation, name)
         home = value.__name__ if inspect.ismodule(value) else value.__module__
-        parts += [f"## ablation.{name}", _directive(f"{home}.{name}")]
-    parts += ["## Errors", *(_directive(f"ablation.errors.{name}", level=3) for name in errors)]
+        parts += [_directive(f"{home}.{name}", level=2, heading=f"ablation.{name}")]
+    parts += ["## Errors", *(_directive(f"ablation.errors.{name}") for name in errors)]
     space = importlib.import_module("ablation.distributions")
-    parts += ["## Search spaces", *(_directive(f"ablation.distributions.{name}", level=3) for name in (
+    parts += ["## Search spaces", *(_directive(f"ablation.distributions.{name}") for name in (
         "Space", "Parameter", "Uniform", "LogUniform", "Integer", "Categorical") if hasattr(space, name))]
-    parts += ["## Methods and data sets", *(_directive(name, level=3) for name in (
+    parts += ["## Methods and data sets", *(_directive(name) for name in (
         "trainers.methods.base.AbstractMethod", "trainers.methods.base.StepOutput",
         "trainers.data.index.AbstractDataset", "trainers.data.index.Index"))]
     return "\n\n".join(parts) + "\n"
 
 
-def _directive(path: str, level: int = 2) -> str:
-    options = {"show_root_heading": level > 2, "show_root_toc_entry": level > 2, "heading_level": level}
+def _directive(path: str, level: int = 3, heading: str | None = None) -> str:
+    options = {"show_root_heading": True, "heading_level": level}
+    options |= {"heading": heading, "toc_label": heading} if heading else {}
     return f"::: {path}\n    options: {json.dumps(options)}"
 
 
