@@ -36,7 +36,8 @@ PAUSE = 0.05
 """Seconds: what comes closer together belongs to one picture."""
 LINE, CHAR, MARGIN, SIZE = 18, 8.43, 14, 14
 PAPER, INK = "#16181d", "#d7dae0"
-COLORS = {"red": "#e06c75", "green": "#98c379", "yellow": "#e5c07b", "cyan": "#56b6c2"}
+COLORS = {1: "#e06c75", 2: "#98c379", 3: "#e5c07b", 6: "#56b6c2"}
+"""Of the terminal's red, green, yellow and cyan."""
 FONT = 'ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace'
 Recording = list[tuple[float, str]]
 """Seconds since the start, and what was written then."""
@@ -143,22 +144,24 @@ def _spans(line: str) -> str:
 def _look(style: Style | None) -> str:
     if style is None:
         return ""
-    color = style.color
-    fill = "" if color is None or color.is_default else f' fill="{COLORS.get(color.name) or color.get_truecolor().hex}"'
-    return fill + (' font-weight="700"' if style.bold else "")
+    look = ' font-weight="700"' if style.bold else ""
+    if style.color is not None and not style.color.is_default:
+        look += f' fill="{COLORS.get(style.color.number or 0) or style.color.get_truecolor().hex}"'
+    return look
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--recording", type=Path, help="draw this one instead of making one")
     parser.add_argument("--keep", type=Path, help="write the recording here")
+    parser.add_argument("--folder", type=Path, help="run here, and leave the store")
     parser.add_argument("--out", type=Path, default=TARGET)
     asked = parser.parse_args()
     if asked.recording:
         recording = [(moment, text) for moment, text in json.loads(asked.recording.read_text())]
     else:
         with tempfile.TemporaryDirectory() as folder:
-            recording = record(WORDS, Path(folder).resolve())
+            recording = record(WORDS, (asked.folder or Path(folder)).resolve())
     if asked.keep:
         asked.keep.write_text(json.dumps(recording))
     asked.out.write_text(draw(chosen(screens(recording)), WORDS))
