@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
+from ablation import completion
 from ablation.console import Format, emit
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Statistics over the trials of a study.")
-Name = Annotated[str, typer.Argument(help="name of a study in the store")]
+Name = Annotated[str, typer.Argument(help="name of a study in the store", autocompletion=completion.studies)]
 StoreOption = Annotated[str | None, typer.Option("--store", help="folder of all studies [ABLATION_STORE, ./studies]")]
 FormatOption = Annotated[Format, typer.Option("--format", help="how to print")]
 Supervised = Annotated[bool, typer.Option(help="with the supervised references; the report leaves them out")]
-Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metrics")]
+Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metrics",
+                                     autocompletion=completion.metrics)]
 
 
 def _words(text: str) -> list[str]:
@@ -24,7 +26,8 @@ def _words(text: str) -> list[str]:
 
 
 @app.command(epilog="Example: ablation analyze correlate quickstart label_free/rankme --within method,backbone")
-def correlate(name: Name, selector: Annotated[str, typer.Argument(help="a label-free metric")] = "label_free/rankme",
+def correlate(name: Name, selector: Annotated[str, typer.Argument(
+        help="a label-free metric", autocompletion=completion.label_free)] = "label_free/rankme",
               metric: Metric = "probe/auroc", store: StoreOption = None, format: FormatOption = Format.table,
               within: Annotated[str, typer.Option(help="what makes a group, comma separated")] = "method",
               supervised: Supervised = True) -> None:
@@ -35,7 +38,8 @@ def correlate(name: Name, selector: Annotated[str, typer.Argument(help="a label-
 
 
 @app.command(epilog="Example: ablation analyze regret quickstart label_free/rankme,label_free/alpha_req")
-def regret(name: Name, selectors: Annotated[str, typer.Argument(help="metrics, comma separated, or all")] = "all",
+def regret(name: Name, selectors: Annotated[str, typer.Argument(
+        help="metrics, comma separated, or all", autocompletion=completion.label_free)] = "all",
            metric: Metric = "probe/auroc", store: StoreOption = None, format: FormatOption = Format.table,
            within: Annotated[str, typer.Option(help="what makes a choice, comma separated")] = "method,imbalance",
            supervised: Supervised = True) -> None:

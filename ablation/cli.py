@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ablation import __version__
+from ablation import __version__, completion
 from ablation.console import Format, emit, fail, note
 
 app = typer.Typer(
@@ -22,15 +22,18 @@ app = typer.Typer(
     help="Self-supervised learning under class imbalance: plan, run on Ray, track in MLflow, analyse.",
     epilog="First steps: ablation run quickstart")
 
-Study = Annotated[str, typer.Argument(help="study.yaml, path.py:function, or the name of a built-in study")]
+Study = Annotated[str, typer.Argument(autocompletion=completion.sources,
+                                      help="study.yaml, path.py:function, or the name of a built-in study")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="fields of the study file, e.g. train.epochs=5")]
-Name = Annotated[str, typer.Argument(help="name of a study in the store")]
-Keys = Annotated[list[str] | None, typer.Argument(help="trials by key; default: all")]
+Name = Annotated[str, typer.Argument(help="name of a study in the store", autocompletion=completion.studies)]
+Keys = Annotated[list[str] | None, typer.Argument(help="trials by key; default: all",
+                                                  autocompletion=completion.keys)]
 StoreOption = Annotated[str | None, typer.Option("--store", help="folder of all studies [ABLATION_STORE, ./studies]")]
 Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow [MLFLOW_TRACKING_URI, the store]")]
 FormatOption = Annotated[Format, typer.Option("--format", help="how to print")]
 Tiny = Annotated[bool, typer.Option("--allow-tiny", help="let subsets with fewer than 20 defects through")]
-Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metrics")]
+Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metrics",
+                                     autocompletion=completion.metrics)]
 
 
 @app.callback(invoke_without_command=True)
@@ -63,7 +66,8 @@ def init(file: Annotated[Path, typer.Argument(help="study file to write")] = Pat
 
 
 @app.command(epilog="Example: ablation doctor study.yaml --address HOST:6379")
-def doctor(study: Annotated[str | None, typer.Argument(help="a study to plan as well")] = None,
+def doctor(study: Annotated[str | None, typer.Argument(help="a study to plan as well",
+                                                         autocompletion=completion.sources)] = None,
            overrides: Overrides = None, store: StoreOption = None, tracking_uri: Tracking = None,
            address: Annotated[str | None, typer.Option(help="Ray cluster [RAY_ADDRESS, a local one]")] = None,
            format: FormatOption = Format.table) -> None:
@@ -79,7 +83,9 @@ def doctor(study: Annotated[str | None, typer.Argument(help="a study to plan as 
 
 
 @app.command(epilog="Example: ablation validate study.yaml train.epochs=5")
-def validate(study: Annotated[str | None, typer.Argument(help="as for run")] = None, overrides: Overrides = None,
+def validate(study: Annotated[str | None, typer.Argument(help="as for run",
+                                                         autocompletion=completion.sources)] = None,
+             overrides: Overrides = None,
              schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of a study file")] = False,
              ) -> None:
     """Check a study file without reading its data."""
@@ -116,6 +122,7 @@ def run(study: Study, overrides: Overrides = None, store: StoreOption = None, tr
         detach: Annotated[bool, typer.Option("--detach", help="let the cluster run it (Ray Jobs) and return at once; "
                                                               "--address is then http://HOST:8265")] = False,
         fail_under: Annotated[list[str] | None, typer.Option(
+            autocompletion=completion.gates,
             help="gate, e.g. probe/auroc=0.8: exit 5 unless the best trial reaches it")] = None) -> None:
     """Run what is not finished yet; safe to repeat, adding seeds or methods runs only what is new."""
     from ablation.commands import detach_study, run_study
@@ -134,7 +141,8 @@ def run(study: Study, overrides: Overrides = None, store: StoreOption = None, tr
 
 
 @app.command(epilog="Example: ablation status quickstart --watch")
-def status(name: Annotated[str | None, typer.Argument(help="a study; default: all of the store")] = None,
+def status(name: Annotated[str | None, typer.Argument(help="a study; default: all of the store",
+                                                     autocompletion=completion.studies)] = None,
            store: StoreOption = None, format: FormatOption = Format.table,
            watch: Annotated[bool, typer.Option("--watch", help="refresh until no driver runs")] = False) -> None:
     """How far a study is; reads the store only, so it works while a driver runs and after it died."""
@@ -215,7 +223,7 @@ def report(name: Name, store: StoreOption = None,
     """Write the report (HTML, Markdown, LaTeX; tables and figures beside them) and print its path."""
     from ablation.results import load_study
 
-    print(load_study(name, store=store).report(out))
+    print(load_study(name, store=store).report(out, note))
 
 
 @app.command(epilog="Example: ablation sync quickstart --tracking-uri http://127.0.0.1:5000")
@@ -226,7 +234,7 @@ def sync(name: Name, store: StoreOption = None, tracking_uri: Tracking = None) -
     from ablation.tracking import Mirror
 
     study = load_study(name, store=store).store
-    Mirror(Store(store), study, tracking_uri).finish(study.path / "report")
+    Mirror(Store(store), study, tracking_uri).finish(study.path / "report", note)
     note(f"{name}: MLflow is up to date")
 
 

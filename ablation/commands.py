@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note
+from ablation.console import TABLE_ROWS, Format, cell, emit, fail, note, one_line, one_line_grid, redraws, rendered
 from ablation.errors import SpecError
 from ablation.forecast import told
 from trainers.config import suggest
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import RenderableType
 
     from ablation.plan import Plan
     from ablation.results import StudyResults
@@ -41,7 +44,8 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
          f"{spec.name}: {search_size(planned)}, in {planned.study_dir}")
     try:
         console = Console(stderr=True, emoji=False)
-        with Panel(spec.name, epochs, len(planned.trials) - len(todo), console, most) as panel:
+        panel = Panel(spec.name, epochs, len(planned.trials) - len(todo), console, most)
+        with redirect_stdout(sys.stderr), panel:  # stdout is for data: Ray prints there what it thinks of its workers
             results = run_plan(planned, address=address, tracking_uri=tracking_uri, on_event=panel,
                                max_concurrent=max_concurrent)
     except KeyboardInterrupt as stop:
@@ -116,6 +120,7 @@ def detach_study(source: str, overrides: list[str], *, store: str | None, tracki
 
 
 QUIET = ("FINISHED", "PENDING")
+URGENCY = {state: rank for rank, state in enumerate(("RUNNING", "STALE", "FAILED", "STOPPED", *QUIET[::-1]))}
 
 
 def study_status(name: str | None, store: str | None) -> pd.DataFrame:
@@ -158,7 +163,6 @@ def watch_status(name: str | None, store: str | None) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from ablation.console import rendered
     from ablation.results import load_study
     from ablation.store import Store
 
@@ -170,9 +174,26 @@ def watch_status(name: str | None, store: str | None) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
         while driven():
-            if console.is_terminal:
-                live.update(rendered(study_status(name, store).head(TABLE_ROWS)), refresh=True)
+            if redraws(console):
+                live.update(watch_screen(study_status(name, store), console.height), refresh=True)
             time.sleep(1.0)
+
+
+def watch_screen(frame: pd.DataFrame, height: int) -> RenderableType:
+    """As much of ``study_status`` as fits, a line each; where that is not all, what runs first, and counts."""
+    from rich.console import Group
+
+    if "state" not in frame:
+        return rendered(frame.head(height - 3))
+    table = one_line_grid(True, False, False, False, True)
+    shown = height - 2
+    rows = frame if len(frame) <= shown else frame.sort_values("state", key=lambda s: s.map(URGENCY), kind="stable")
+    for row in rows.head(shown).to_dict("records"):
+        why = ", ".join(filter(None, (cell(row["message"]) or cell(row["reason"]), cell(row["flags"]))))
+        epoch = "" if row["state"] == "PENDING" else f"epoch {row['epoch']}/{row['epochs']}"
+        table.add_row(one_line(row["key"]), row["state"], epoch, row["heartbeat"], one_line(why))
+    counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
+    return Group(table, one_line(f"{len(frame)} trials: {counts}"))
 
 
 def trial_rows(name: str, store: str | None, where: str | None, everything: bool) -> pd.DataFrame:
@@ -204,10 +225,12 @@ def _matching(frame: pd.DataFrame, where: str) -> pd.DataFrame:
 
 
 def _short(frame: pd.DataFrame) -> pd.DataFrame:
-    """The cell and the main scores; a column in which no trial has anything is left out."""
-    head = [*CELL, "role"] if "role" in frame and frame["role"].nunique() > 1 else list(CELL)
-    columns = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
-    return frame[[*head, *columns]].rename(columns=lambda column: column.removeprefix("metrics."))
+    """Key and main scores, and last the cell, which the key says too; a column in which no trial has anything is left
+    out."""
+    role = ["role"] if "role" in frame and frame["role"].nunique() > 1 else []
+    shown = [column for column in SHOWN if column in frame and frame[column].map(cell).ne("").any()]
+    columns = ["key", "state", *role, *shown, *CELL[2:]]
+    return frame[columns].rename(columns=lambda column: column.removeprefix("metrics."))
 
 
 def _driver(study: Any) -> str:

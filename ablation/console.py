@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 TABLE_ROWS = 300
 """More are not read by people, and take rich a millisecond each; the other formats are never cut."""
+
+
+COLUMN_GAP, PROSE_WIDTH = 3, 16
 
 
 class Format(enum.StrEnum):
@@ -27,6 +34,29 @@ class Format(enum.StrEnum):
 
 def note(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+
+
+def redraws(console: Console) -> bool:
+    """Whether lines may be drawn over: not in a file, a pipe, a CI log (which may ask for colours) or a dumb terminal.
+    """
+    return console.is_interactive and console.file.isatty() and not os.environ.get("CI")
+
+
+def one_line(text: str, style: str = "") -> Text:
+    """Ends in an ellipsis instead of wrapping."""
+    from rich.text import Text
+
+    return Text(text.replace("\n", " "), style, no_wrap=True, overflow="ellipsis")
+
+
+def one_line_grid(*gives_way: bool) -> Table:
+    """A column for each word: which of them lose their ends first where the screen is narrow."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for narrows in gives_way:
+        table.add_column(no_wrap=not narrows)
+    return table
 
 
 def emit(frame: pd.DataFrame, format: Format) -> None:
@@ -61,18 +91,32 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def rendered(frame: pd.DataFrame) -> Table:
-    """Aligned columns."""
+def rendered(frame: pd.DataFrame, heads: Sequence[str] = ()) -> Table:
+    """Aligned columns under ``heads``, by default their names. Prose may wrap; keys and numbers stay whole."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in frame.columns:
-        kind = frame[name].dtype.kind
-        table.add_column(str(name), justify="right" if kind in "fiu" else "left", overflow="fold")
+    for name, head in zip(frame.columns, heads or map(str, frame.columns), strict=False):
+        table.add_column(head, justify="right" if frame[name].dtype.kind in "fiu" else "left", overflow="fold",
+                         no_wrap=not any(" " in text for text in map(cell, frame[name])))
     for row in frame.itertuples(index=False):
         table.add_row(*map(cell, row))
     return table
+
+
+def _num_fitting(frame: pd.DataFrame, heads: Sequence[str], width: int) -> int:
+    """How many columns, from the left, have room for their longest word, of prose for PROSE_WIDTH; one at least."""
+    left = width
+    for number, (name, head) in enumerate(zip(frame.columns, heads, strict=True)):
+        texts = list(map(cell, frame[name]))
+        need = max((len(word) for text in texts for word in text.split()), default=0)
+        if any(" " in text for text in texts):
+            need = min(need, PROSE_WIDTH)
+        left -= max(need, *map(len, head.split())) + (COLUMN_GAP if number else 0)
+        if left < 0:
+            return max(1, number)
+    return len(heads)
 
 
 def _table(frame: pd.DataFrame) -> None:
@@ -80,9 +124,17 @@ def _table(frame: pd.DataFrame) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
+    rows = frame.head(TABLE_ROWS)
+    heads = list(map(str, rows.columns))
+    fitting = len(heads)
+    if not console.file.isatty():
         console = Console(highlight=False, markup=False, emoji=False, width=10_000)
-    console.print(rendered(frame.head(TABLE_ROWS)))
+    elif _num_fitting(rows, heads, console.width) < fitting:
+        heads = [head.replace("/", "/\n") for head in heads]
+        fitting = _num_fitting(rows, heads, console.width)
+    console.print(rendered(rows.iloc[:, :fitting], heads))
+    if fitting < len(heads):
+        note(f"no room for {', '.join(map(str, frame.columns[fitting:]))}: --format csv shows all")
     if len(frame) > TABLE_ROWS:
         note(f"… and {len(frame) - TABLE_ROWS} more rows: --format csv shows all")
 

@@ -85,7 +85,7 @@ def run_plan(plan: Plan, address: str | None = None, tracking_uri: str | None = 
                     settle(study, [trial.key for trial in todo] if plan.search is None else study.planned_keys(), begun)
                     forecast.end(plan, max_concurrent, tell)
                     report = write_report(study, store, tell)
-                    mirror.finish(report)
+                    mirror.finish(report, lambda text: tell(Event("phase", text)))
         elif not (study.path / "report" / "report.html").exists():
             write_report(study, store, tell)
     return load_study(study.name, store=store.root)
@@ -160,7 +160,7 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
                    "object_store_memory": OBJECT_STORE_BYTES}
     else:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # a refused token would be told every second
-    tell(Event("note", "starting a local Ray" if local else f"connecting to Ray at {address}"))
+    tell(Event("phase", "starting a local Ray" if local else f"connecting to Ray at {address}"))
     attempts = START_ATTEMPTS if local else 1
     for attempt in range(attempts):
         try:
@@ -170,7 +170,7 @@ def connect(address: str | None, tell: OnEvent) -> Iterator[Machines]:
             ray.shutdown()
             if attempt + 1 == attempts:
                 raise ServiceUnavailable(refusal(address or "local", error)) from error
-            tell(Event("note", "the local Ray did not start in time, trying again"))
+            tell(Event("phase", "the local Ray did not start in time, trying again"))
     try:
         yield _machines()
     finally:

@@ -1,9 +1,11 @@
-"""Times for people, and ranges of them."""
+"""Ranges of times, for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from trainers.countdown import duration
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,3 @@ class Range:
     def __str__(self) -> str:
         """``4 min 10 s (3 min to 6 min)``."""
         return f"{duration(self.mid)} ({duration(self.lo, 1)} to {duration(self.hi, 1)})"
-
-
-def duration(seconds: float, parts: int = 2) -> str:
-    """``45 s``, ``4 min 10 s``, ``3 h 20 min``, ``2 d 5 h``; only the largest part with ``parts`` 1, rounded."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    for name, length, below, smaller in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if seconds >= (1.5 if parts == 1 else 1) * length:
-            if parts == 1:
-                count = seconds / length
-                return f"{count:.0f} {name}" if count >= 5 else f"{count:.2g} {name}"
-            whole, rest = divmod(round(seconds / smaller), length // smaller)
-            return f"{whole} {name} {rest} {below}" if rest else f"{whole} {name}"
-    return f"{seconds:.0f} s"

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Event:
-    """``kind``: plan, start, epoch, finished, failed, stopped, pruned, retry (of a trial), note, warning (of the
-    study)."""
+    """``kind``: start, epoch, finished, failed, stopped, pruned, retry (of a trial), warning, phase (of the study).
+
+    A phase is what a study does beside training (draws or decodes pictures, starts Ray, writes its report); its text
+    stands until the next one.
+    """
 
     kind: str
     text: str = ""

@@ -7,10 +7,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ablation.durations import Range, duration
+from ablation.durations import Range
 from ablation.events import Event, OnEvent
 from ablation.files import read_dict, write_json
 from ablation.store import Store, StudyStore, TrialState
+from trainers.countdown import duration
 
 if TYPE_CHECKING:
     from ablation.plan import Plan

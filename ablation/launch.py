@@ -44,7 +44,9 @@ def write_report(study: StudyStore, store: Store, tell: OnEvent) -> Path | None:
         write_winners(study)
         if os.environ.get("ABLATION_REPORT") == "0":
             return None
-        return Path(load_study(study.name, store=store.root).report()).parent
+        tell(Event("phase", "writing the report"))
+        results = load_study(study.name, store=store.root)
+        return results.report(say=lambda text: tell(Event("phase", text))).parent
     except Exception as error:
         tell(Event("warning", f"no report: {type(error).__name__}: {error}"))
         return None

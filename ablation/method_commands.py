@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ablation import completion
 from ablation.console import Format, emit
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, epilog="Example: ablation methods")
@@ -25,7 +26,8 @@ def methods(context: typer.Context, format: FormatOption = Format.table) -> None
 
 
 @app.command(epilog="Example: ablation methods show simclr --format csv")
-def show(context: typer.Context, name: Annotated[str, typer.Argument(help="a method, or path.py:Class")],
+def show(context: typer.Context, name: Annotated[str, typer.Argument(
+            help="a method, or path.py:Class", autocompletion=completion.methods)],
          space: Annotated[str, typer.Option(help="default, or path.py:function")] = "default",
          format: Annotated[Format | None, typer.Option("--format", help="how to print [table]")] = None) -> None:
     """The recipe of a method, setting by setting, and what a hyper-parameter search would draw for it."""

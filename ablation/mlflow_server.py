@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation.errors import ServiceUnavailable, SpecError
+from ablation.mlflow_views import VIEW_TAG, view_path
 from ablation.signals import on_signal
 from ablation.store import Store
 from trainers.atomic import locked
@@ -29,6 +31,8 @@ from trainers.config import suggest
 DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
             "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet",
             "MLFLOW_LOGGING_LEVEL": "ERROR"}
+QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+MAX_LINKS = 5
 
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 DATABRICKS = ("databricks", "databricks-uc", "uc")
@@ -104,10 +108,10 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
     port = port or _free_port()
     _require_free(port)
     artifacts = (store.root / "mlartifacts").as_uri()
-    environment = DEFAULTS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(os.environ)
+    environment = DEFAULTS | QUIET | dict(os.environ)
     environment["MLFLOW_BACKEND_STORE_URI"] = uri  # its password would be in the list of processes
     command = [sys.executable, "-m", "mlflow", "server", "--default-artifact-root", artifacts, "--host", "127.0.0.1",
-               "--port", str(port), "--workers", "1"]
+               "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level=warning"]
     asked = threading.Event()  # an exception could be raised inside a callback of a library, and be lost there
 
     def ask(number: int, frame: Any) -> None:
@@ -123,6 +127,8 @@ def serve(store: Store, uri: str | None, port: int, say: Callable[[str], None]) 
                     pass
             if server.poll() is None and not asked.is_set():
                 say(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)")
+                for line in _study_links(port):
+                    say(line)
             while server.poll() is None and not asked.wait(0.2):
                 pass
             return 0 if asked.is_set() or server.returncode == 0 else 6
@@ -145,6 +151,20 @@ def _answers(port: int) -> bool:
             return bool(reply.status == 200)
     except OSError:
         return False
+
+
+def _study_links(port: int) -> list[str]:
+    """The pages of the latest studies: MLflow's front page has no way to them that opens on charts."""
+    asked = json.dumps({"max_results": MAX_LINKS, "order_by": ["last_update_time DESC"]}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search", data=asked,
+                                     headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            found = json.load(reply).get("experiments", [])
+    except (OSError, ValueError):
+        return []
+    return [f"  {one['name']}: http://127.0.0.1:{port}/{view_path(one['experiment_id'])}" for one in found
+            if any(tag["key"].startswith(VIEW_TAG) for tag in one.get("tags", []))]
 
 
 def _free_port() -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ablation import completion
 from ablation.console import Format, emit, note
 
 app = typer.Typer()
@@ -33,7 +34,8 @@ class By(enum.StrEnum):
 
 
 @app.command(epilog="Example: ablation export quickstart simclr-resnet18-p0.5-s0-3f9a1c2e --out model --format onnx")
-def export(trial: Annotated[list[str], typer.Argument(metavar="[STUDY] KEY", help="a finished trial")],
+def export(trial: Annotated[list[str], typer.Argument(
+        metavar="[STUDY] KEY", help="a finished trial", autocompletion=completion.studies_and_keys)],
            out: Annotated[Path | None, typer.Option(help="folder to write")] = None,
            format: Annotated[ModelFormat, typer.Option("--format", help="timm: weights, probe and the code that runs "
                                                        "them; torchscript, onnx: one file")] = ModelFormat.timm,
@@ -65,7 +67,8 @@ def export(trial: Annotated[list[str], typer.Argument(metavar="[STUDY] KEY", hel
 
 @app.command(epilog="Example: ablation score model photos/ --out scores.parquet")
 def score(words: Annotated[list[str], typer.Argument(
-              metavar="MODEL IMAGES...", help="MODEL: a trial, as KEY or STUDY KEY, or what ablation export wrote. "
+              metavar="MODEL IMAGES...", autocompletion=completion.studies_and_keys,
+              help="MODEL: a trial, as KEY or STUDY KEY, or what ablation export wrote. "
               "IMAGES: files, folders, patterns, CSV or Parquet files with a column path")],
           out: Annotated[Path | None, typer.Option(help="a .parquet, .csv or .json file instead of printing")] = None,
           threshold: Threshold = None,

@@ -32,5 +32,5 @@ def prepare_pictures(todo: list[Trial], tell: OnEvent) -> Path:
         subset = select_subset(index, config.imbalance, config.seed, config.subset, config.allow_tiny)
         sets = select_evaluation_sets(index, config.evaluation)
         data.cache.ensure(np.concatenate([subset.positions, *vars(sets).values()]),
-                          report=lambda text: tell(Event("note", text)))
+                          report=lambda text: tell(Event("phase", text)))
     return cache_dir

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ablation.console import note
+from ablation.console import note, redraws
+from trainers.countdown import Countdown
 
 LINE_SECONDS = 10.0
 
@@ -18,23 +18,11 @@ def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True, emoji=False)
-    if console.is_terminal:
+    if redraws(console):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
                    TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda number: bar.advance(task, number)
         return
-    begun = said = time.monotonic()
-    done = 0
-
-    def advance(number: int) -> None:
-        nonlocal done, said
-        done += number
-        now = time.monotonic()
-        if now - said > LINE_SECONDS and done < total:
-            left = (total - done) * (now - begun) / done if done else 0.0
-            note(f"{what}: {done} of {total} {unit}, about {left:.0f} s left")
-            said = now
-
-    yield advance
+    yield Countdown(f"{what}:", total, unit, note, LINE_SECONDS).step

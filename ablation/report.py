@@ -5,6 +5,7 @@ The same store gives the same bytes: nothing here reads a clock, and figures car
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from ablation.analysis.sections.summary import kicker, summary
 from ablation.analysis.sections.view import Builder, StudyView
 from ablation.analysis.style import house_style
 from ablation.errors import StoreError
+from trainers.countdown import Countdown
 
 if TYPE_CHECKING:
     from ablation.analysis.contact_sheet import Images
@@ -55,12 +57,14 @@ SECTIONS: tuple[Builder, ...] = (
 
 
 def write_report(
-    results: StudyResults, out_dir: Path | None = None, metric: str = "probe/auroc", images: Images | None = None
+    results: StudyResults, out_dir: Path | None = None, metric: str = "probe/auroc", images: Images | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write ``report.{html,md,tex}``, ``tables/*.{csv,parquet}`` and ``figures/*.{png,svg,pdf}``; returns the page.
 
     ``out_dir`` defaults to ``report/`` in the study's folder. ``images`` maps image ids to ``(H, W, 3)`` uint8 arrays;
     null opens the data set of the trials, and the report says so where that is gone. Any state of a study will do.
+    ``say``: told how far it is, where that takes seconds.
     """
     out = Path(out_dir) if out_dir is not None else Path(results.study_dir) / "report"
     try:
@@ -69,8 +73,12 @@ def write_report(
         raise StoreError(f"{out}: cannot be made a folder ({error.strerror}); give another with --out") from error
     bundle = Bundle()
     view = StudyView.of(results, metric, images)
+    countdown = Countdown("report:", len(SECTIONS), "sections", say or (lambda text: None))
+    built = []
     with house_style():
-        built = [build(view, bundle) for build in SECTIONS]
+        for build in SECTIONS:
+            built.append(build(view, bundle))
+            countdown.step()
     sections = tuple(section for section in built if section is not None)
     document = Document(results.name, kicker(view), summary(view), sections)
     for suffix, text in render.ALL.items():

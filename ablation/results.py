@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,11 +209,11 @@ class StudyResults:
         """The paper's claims, each with this study's evidence and verdict; see ``analysis.claims.claims``."""
         return claims.claims(self.reported_trials(), metric)
 
-    def report(self, out: str | Path | None = None) -> Path:
-        """Write the report, by default into the study's own folder; returns its page."""
+    def report(self, out: str | Path | None = None, say: Callable[[str], None] | None = None) -> Path:
+        """Write the report, by default into the study's own folder; returns its page. ``say``: told how far it is."""
         from ablation.report import write_report
 
-        return write_report(self, None if out is None else Path(out))
+        return write_report(self, None if out is None else Path(out), say=say)
 
     def encoder(self, key: str) -> Encoder:
         """The trained backbone of a finished trial as a torch module: uint8 images -> features."""

@@ -10,8 +10,8 @@ MAX_ROWS = 40
 METRIC = "metrics.probe/auroc"
 
 
-def study_note(study: StudyStore) -> str:
-    """A line of states, and a table of mean probe AUROC: method and backbone down, imbalance across."""
+def study_note(study: StudyStore, links: str) -> str:
+    """A line of states with ``links``, and a table of mean probe AUROC: method and backbone down, imbalance across."""
     from ablation.console import markdown
     from ablation.results import load_study
 
@@ -19,7 +19,7 @@ def study_note(study: StudyStore) -> str:
     frame = results.reported_trials()
     counts = Counter(results.trials_dataframe()["state"])
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    lines = [f"**{study.name}**: {states}. The report is among the artifacts of this run: `report/report.html`.", ""]
+    lines = [f"**{study.name}**: {states}. {links}", ""]
     if METRIC in frame and frame[METRIC].notna().any():
         cells = frame.dropna(subset=[METRIC]).groupby(["method", "backbone", "imbalance"], sort=False)[METRIC]
         table = cells.agg(["mean", "count"]).apply(lambda row: f"{row['mean']:.3f} ({row['count']:.0f})", axis=1)

@@ -8,27 +8,31 @@ and ``ablation sync`` brings MLflow up to date after an outage.
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ablation.errors import ServiceUnavailable
 from ablation.ledger import PRUNED
 from ablation.mlflow_server import DEFAULTS, first_opening, redact, require_server, tracking_address
+from ablation.mlflow_views import TRAINING, VIEWS, experiment_tags, view_path
 from ablation.store import Store, StudyStore, TrialState, TrialStatus
 from ablation.study_note import study_note
 from ablation.trial import shown
+from trainers.countdown import Countdown
 from trainers.evaluation.catalogue import IN_STORE_ONLY
 
 STATUS = {TrialState.FINISHED: "FINISHED", TrialState.FAILED: "FAILED", TrialState.STOPPED: "KILLED",
           TrialState.STALE: "KILLED", TrialState.RUNNING: "RUNNING"}
 KIND, TRIAL, STUDY, PARENT = "ablation.study", "ablation.trial", "study", "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
 SEARCH = "ablation.search"
 """Candidates are children of the run of their search, which is a child of the study's: parent, search, trial."""
 COPIED = "ablation.copied"
@@ -54,20 +58,25 @@ class Mirror:
         self._loads: dict[str, float] = {}
         self._begun = 0.0
 
-    def sync(self, keys: Iterable[str] | None = None) -> None:
+    def sync(self, keys: Iterable[str] | None = None, say: Callable[[str], None] | None = None) -> None:
         """Copy the named trials (default: all planned ones) as the store has them now. PENDING ones have no run."""
         with self._reachable():
             self._connect()
-            for key in self.study.planned_keys() if keys is None else keys:
+            wanted = self.study.planned_keys() if keys is None else list(keys)
+            countdown = Countdown("MLflow:", len(wanted), "trials", say or (lambda text: None))
+            for key in wanted:
                 self._sync_trial(key)
+                countdown.step()
 
-    def finish(self, report_dir: Path | None = None) -> None:
-        """Bring everything up to date, attach the report to the parent run and end it."""
-        self.sync()
+    def finish(self, report_dir: Path | None = None, say: Callable[[str], None] | None = None) -> None:
+        """Bring everything up to date, attach the report to the parent run and end it. ``say``: told how far it is."""
+        self.sync(say=say)
         with self._reachable():
             statuses = [self.study.read_state(key) for key in self.study.planned_keys()]
             states = [status.state for status in statuses]
-            self._client.set_tag(self._parent, "mlflow.note.content", study_note(self.study))
+            note = study_note(self.study, self._links())
+            self._client.set_tag(self._parent, NOTE, note)
+            self._client.set_experiment_tag(self._experiment, NOTE, note)
             if report_dir is not None and report_dir.is_dir():
                 self._client.log_artifacts(self._parent, str(report_dir), "report")
             if (self.study.path / "study.yaml").exists():
@@ -76,8 +85,9 @@ class Mirror:
                 self._client.set_tag(self._parent, f"trials.{state.lower()}", str(states.count(state)))
             complete = all(status.state in (TrialState.FINISHED, TrialState.FAILED) or status.reason == PRUNED["reason"]
                            for status in statuses)
+            end = max((status.finished or 0.0 for status in statuses), default=0.0) or time.time()
             for run in (*self._searches.values(), self._parent):
-                self._client.set_terminated(run, "FINISHED" if complete else "KILLED")
+                self._client.set_terminated(run, "FINISHED" if complete else "KILLED", end_time=int(end * 1000))
 
     def open_run(self, key: str) -> tuple[Any, str, str]:
         """(client, run, experiment) of a trial that has begun; copies the study first where MLflow does not have it."""
@@ -103,6 +113,10 @@ class Mirror:
                 self._experiment = client.create_experiment(self.study.name, artifact_location=location)
             else:
                 self._experiment = experiment.experiment_id
+        experiment = client.get_experiment(self._experiment)
+        for name, value in experiment_tags(experiment.creation_time).items():
+            if experiment.tags.get(name) != value:
+                client.set_experiment_tag(self._experiment, name, value)
         runs = client.search_runs([self._experiment], max_results=50_000)
         children = {run.data.tags[TRIAL]: run for run in runs if TRIAL in run.data.tags}
         self._runs = {key: run.info.run_id for key, run in children.items()}
@@ -113,13 +127,24 @@ class Mirror:
                 self._synced[key] = (int(lines), ended)
         self._searches = {run.data.tags[SEARCH]: run.info.run_id for run in runs if SEARCH in run.data.tags}
         parents = [run.info.run_id for run in runs if run.data.tags.get(KIND) == self.study.name]
-        tags = {KIND: self.study.name, STUDY: self.study.name}
+        tags = {KIND: self.study.name, STUDY: self.study.name} | _origin()
         self._parent = parents[0] if parents else client.create_run(
-            self._experiment, run_name=self.study.name, tags=tags).info.run_id
+            self._experiment, start_time=self._first_start(), run_name=self.study.name, tags=tags).info.run_id
         self._begun = client.get_run(self._parent).info.start_time / 1000
         for run in (*self._searches.values(), self._parent):
             client.update_run(run, status="RUNNING")
         self._client = client
+
+    def _first_start(self) -> int:
+        """Milliseconds; of the first trial where the study has begun before MLflow could be reached."""
+        starts = [self.study.read_state(key).started for key in self.study.planned_keys()]
+        return int(min((start for start in starts if start), default=time.time()) * 1000)
+
+    def _links(self) -> str:
+        """Markdown: where on MLflow's page to go on from the study's run."""
+        report = f"#/experiments/{self._experiment}/runs/{self._parent}/artifacts/report/report.html{TRAINING}"
+        views = (f"[{name}]({view_path(self._experiment, key)})" for key, (name, _) in VIEWS.items())
+        return f"[Report]({report}). Charts: {', '.join(views)}."
 
     def _open(self) -> Any:
         """Clients that find a fresh PostgreSQL together collide, since each makes the tables: one gets through."""
@@ -168,9 +193,9 @@ class Mirror:
         config = shown(record.get("config", {}))
         factors = {name: str(config.get(name)) for name in ("method", "backbone", "imbalance", "seed")}
         subset = record.get("subset", {})
-        tags = factors | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent_of(key),
-                          "data_digest": str(record.get("data_digest"))}
         started = int((status.started or time.time()) * 1000)
+        tags = factors | _origin() | {TRIAL: key, STUDY: self.study.name, PARENT: self._parent_of(key, started),
+                                      "data_digest": str(record.get("data_digest"))}
         run: str = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=key).info.run_id
         self._runs[key] = run
         from mlflow.entities import Param
@@ -184,16 +209,16 @@ class Mirror:
         self._client.log_inputs(run, datasets=[_dataset(config.get("data", {}), str(record.get("data_digest")))])
         return run
 
-    def _parent_of(self, key: str) -> str:
-        """The run of the study, or of the search that a candidate belongs to."""
+    def _parent_of(self, key: str, started: int) -> str:
+        """The run of the study, or of the search that a candidate belongs to, which begins with its first one."""
         name = next((row.get("search") for row in self.study.read_plan()["trials"] if row["key"] == key), None)
         if name is None:
             return self._parent
         if name not in self._searches:
             tags = {SEARCH: name, STUDY: self.study.name, PARENT: self._parent,
-                    "objective": name.partition("/")[2]}
+                    "objective": name.partition("/")[2]} | _origin()
             self._searches[name] = self._client.create_run(
-                self._experiment, run_name=f"search {name}", tags=tags).info.run_id
+                self._experiment, start_time=started, run_name=f"search {name}", tags=tags).info.run_id
         return self._searches[name]
 
     def _close(self, key: str, run: str, status: TrialStatus, again: bool) -> None:
@@ -208,8 +233,10 @@ class Mirror:
             step = result["epochs"]
             self._log(run, [(name, value, moment, step) for name, value in result["metrics"].items()
                             if name not in IN_STORE_ONLY])
+            self._client.log_dict(run, result["provenance"], "provenance.json")
             for name, value in result["provenance"].items():
-                self._client.set_tag(run, f"provenance.{name}", str(value)[:5000])
+                if not isinstance(value, dict):  # a tag is one word on the page
+                    self._client.set_tag(run, f"provenance.{name}", str(value)[:5000])
             self._attach(run, key, ("encoder.safetensors", "probe.safetensors", "contact_sheet.png"))
         if status.state is TrialState.FAILED:
             self._attach(run, key, ("error.txt",))
@@ -261,12 +288,12 @@ class BackgroundMirror:
         with self._lock:
             self._dirty.add(key)
 
-    def finish(self, report_dir: Path | None) -> None:
+    def finish(self, report_dir: Path | None, say: Callable[[str], None]) -> None:
         """Last full copy; one warning when MLflow is away."""
         self._ended.set()
         self._thread.join()
         try:
-            self.mirror.finish(report_dir)
+            self.mirror.finish(report_dir, say)
         except ServiceUnavailable as error:
             self.warn(f"{error}; later: ablation sync {self.mirror.study.name}")
 
@@ -298,6 +325,14 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def _points(history: list[dict[str, Any]]) -> list[tuple[str, float, float, int]]:
     return [(name, value, record["time"], record["epoch"]) for record in history
             for name, value in record["metrics"].items() if name not in IN_STORE_ONLY]
+
+
+def _origin() -> dict[str, str]:
+    """Tags behind the columns "User" and "Source"."""
+    tags = {"mlflow.source.name": "ablation", "mlflow.source.type": "LOCAL"}
+    with suppress(OSError, KeyError):  # a container may run as a number without a name
+        tags["mlflow.user"] = getpass.getuser()
+    return tags
 
 
 def _dataset(data: dict[str, Any], digest: str) -> Any:

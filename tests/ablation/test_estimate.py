@@ -13,7 +13,7 @@ import pytest
 import ablation
 from ablation import measuring
 from ablation.calibration import Calibration, Seat, seat
-from ablation.durations import Range, duration
+from ablation.durations import Range
 from ablation.errors import PlanError
 from ablation.estimate import GAP_SECONDS, estimate, makespan
 from ablation.events import Event
@@ -22,6 +22,7 @@ from ablation.placement import Machines, Node
 from ablation.plan import Plan
 from ablation.spec import StudySpec
 from ablation.store import Store, TrialState, TrialStatus
+from trainers.countdown import duration
 
 STUDY: dict[str, Any] = {
     "name": "tiny", "data": {"dataset": "digits", "image_size": 16}, "imbalance": {"total": 96}, "allow_tiny": True,

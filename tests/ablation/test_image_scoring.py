@@ -156,9 +156,11 @@ def test_progress_is_lines_without_a_terminal_and_a_bar_on_one(monkeypatch: pyte
     with progress.progress("scoring", 4) as advance:
         advance(1)
         advance(3)
-    assert capsys.readouterr().err.startswith("scoring: 1 of 4 images, about ")
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert capsys.readouterr().err.startswith("scoring: 1/4 images, about ")
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    monkeypatch.setattr(stream, "isatty", lambda: True)
     with progress.progress("scoring", 4) as advance:
         advance(2)
     assert "2/4" in stream.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -48,6 +49,13 @@ def ablation(folder: Path, *arguments: str | Path, timeout: float = 300,
     asked = {"ABLATION_REPORT": "1"} if report else {}
     return subprocess.run(command(*arguments), capture_output=True, text=True, cwd=folder,
                           env=environment(folder) | asked, timeout=timeout)
+
+
+def free_port() -> int:
+    """A TCP port of this machine that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:

@@ -12,8 +12,7 @@ from mlflow import MlflowClient
 
 from ablation.store import StudyStore, TrialState
 from tests.integration.drivers import drivers
-from tests.integration.studies import ablation, command, environment, wait_for, write_study
-from tests.integration.test_pages import free_port
+from tests.integration.studies import ablation, command, environment, free_port, wait_for, write_study
 
 EPOCHS = 60
 

@@ -1,14 +1,9 @@
-"""What a person opens in a browser: the MLflow page on loopback, and the report without any network."""
+"""The report opens in a browser without any network."""
 
 from __future__ import annotations
 
 import shutil
-import signal
-import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -17,45 +12,10 @@ from PIL import Image
 
 from ablation.results import load_study
 from tests.ablation.synthetic_study import write_study as write_synthetic
-from tests.integration.studies import command, environment
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
          "--disable-background-networking", "--disable-component-update", "--disable-sync")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_ui_serves_the_store_on_loopback_and_ends_on_ctrl_c(tmp_path: Path) -> None:
-    port = free_port()
-    (tmp_path / "studies").mkdir()
-    process = subprocess.Popen(command("ui", "--port", str(port)), cwd=tmp_path, env=environment(tmp_path),
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as reply:
-                    assert reply.status == 200
-                    break
-            except (urllib.error.URLError, OSError):
-                assert time.monotonic() < deadline
-                assert process.poll() is None, process.stderr and process.stderr.read()
-                time.sleep(0.3)
-        stranger = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": "evil.example"})
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(stranger, timeout=5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=40) == 0
-        assert process.stderr is not None
-        assert f"http://127.0.0.1:{port}" in process.stderr.read()
-    finally:
-        if process.poll() is None:
-            process.kill()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

@@ -35,6 +35,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainers.atomic import locked, replace_file
+from trainers.countdown import Countdown
 from trainers.data.images import resize_square
 from trainers.data.index import AbstractDataset, CorruptImage, DataError, load_checked
 
@@ -263,7 +264,7 @@ class Cache:
         if need > free:
             raise DataError(f"{self.folder}: {need} bytes needed, {free} free; {_MAKE_ROOM}")
         corrupt_before = len(self.corrupt)
-        progress = Progress(len(missing), say)
+        progress = Countdown("decoded", len(missing), "images", say)
         published = 0.0
         try:
             with ThreadPoolExecutor(num_workers) as pool:
@@ -282,7 +283,7 @@ class Cache:
             say(f"{len(self.corrupt)} corrupt images are excluded (delete {self.folder} to try them again): "
                 f"{_few(self.corrupt)}")
 
-    def _write_shard(self, positions: np.ndarray, pool: ThreadPoolExecutor, progress: Progress) -> None:
+    def _write_shard(self, positions: np.ndarray, pool: ThreadPoolExecutor, progress: Countdown) -> None:
         number = max(self._shards, default=-1) + 1
         errors: dict[int, str] = {}
         crc, row, rows = 0, 0, np.zeros(len(positions), dtype=np.int32)
@@ -334,17 +335,3 @@ class Cache:
 def _few(corrupt: dict[str, str]) -> str:
     named = "; ".join(f"{name}: {why}" for name, why in list(corrupt.items())[:3])
     return named + (f"; and {len(corrupt) - 3} more" if len(corrupt) > 3 else "")
-
-
-class Progress:
-    """A line at most every two seconds."""
-
-    def __init__(self, total: int, say: Report, verb: str = "decoded") -> None:
-        self._total, self._say, self._done, self._last = total, say, 0, time.monotonic()
-        self._verb = verb
-
-    def step(self) -> None:
-        self._done += 1
-        if time.monotonic() - self._last >= 2:
-            self._last = time.monotonic()
-            self._say(f"{self._verb} {self._done}/{self._total} images")

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from PIL import Image
 
 from trainers.atomic import locked, replace_file
 from trainers.config import ConfigError
+from trainers.countdown import Countdown
 from trainers.data.cache import default_cache_dir, num_cores
 from trainers.data.images import decode_image
 from trainers.data.index import AbstractDataset, DataError
@@ -179,12 +179,9 @@ def _draw_missing(root: Path, options: SewerSim.Options, report: Callable[[str],
             return
         chunks = [missing[start:start + CHUNK] for start in range(0, len(missing), CHUNK)]
         report(f"drawing {len(missing)} simulated images in {folder}")
-        done, said = 0, time.monotonic()
+        countdown = Countdown("drawn", len(missing), "images", report)
         for count in _draw_chunks(folder, options, chunks):
-            done += count
-            if time.monotonic() - said >= 2:
-                said = time.monotonic()
-                report(f"drawn {done}/{len(missing)} images")
+            countdown.step(count)
 
 
 def _draw_chunks(folder: Path, options: SewerSim.Options, chunks: list[list[int]]) -> Iterator[int]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainers.data.cache import CHUNK_IMAGES, Progress, num_cores
+from trainers.countdown import Countdown
+from trainers.data.cache import CHUNK_IMAGES, num_cores
 from trainers.data.index import AbstractDataset, CorruptImage, Index, load_checked
 from trainers.seeding import hash_ids
 
@@ -66,7 +67,7 @@ def survey(dataset: AbstractDataset, positions: np.ndarray, say: Callable[[str],
     known: dict[bytes, int] = {}
     contents = np.full(len(positions), -1, dtype=np.int64)
     broken: dict[int, str] = {}
-    progress = Progress(len(positions), say, "looked at")
+    progress = Countdown("looked at", len(positions), "images", say)
     for place, found in enumerate(_looks(dataset, positions)):
         progress.step()
         if isinstance(found, str):
