@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -265,7 +265,8 @@ def metrics(format: FormatOption = Format.table) -> None:
 
 
 @cache
-def _whole_app() -> typer.Typer:
+def _command() -> Any:
+    """All commands; built once for callers that stay in one process."""
     from ablation.analyze_commands import app as analyze_app
     from ablation.data_commands import app as data_app
     from ablation.method_commands import app as methods_app
@@ -275,7 +276,7 @@ def _whole_app() -> typer.Typer:
     app.add_typer(analyze_app, name="analyze")
     app.add_typer(methods_app, name="methods")
     app.add_typer(model_app)  # export and score
-    return app
+    return typer.main.get_command(app)
 
 
 def main() -> None:
@@ -283,7 +284,7 @@ def main() -> None:
     from ablation.analyze_commands import in_order
 
     try:
-        code = _whole_app()(in_order(sys.argv[1:]), prog_name="ablation", standalone_mode=False)
+        code = _command()(in_order(sys.argv[1:]), prog_name="ablation", standalone_mode=False)
     except (KeyboardInterrupt, Exception) as error:
         code = fail(error)
     sys.exit(code if isinstance(code, int) else 0)
