@@ -198,7 +198,7 @@ def test_after_the_run_the_error_is_told_and_the_next_estimate_knows(tmp_path: P
     assert launch is not None
     assert (launch.expected, launch.finished) == (expected, 4)
     assert "shorter, outside the range" in str(told(plan.store))
-    settings = section(StudyView.of(ablation.load_study("tiny", store=tmp_path)), Bundle())
+    settings = section(StudyView.of(ablation.load_study("tiny", store=tmp_path), "probe/auroc"), Bundle())
     assert [block.text for block in settings.blocks if isinstance(block, Text) and "shorter" in block.text]
     wider = make_plan(tmp_path, grid=STUDY["grid"] | {"seed": [0, 1, 2]})
     cost = estimate(wider).known[0].cost
