@@ -210,7 +210,7 @@ def test_after_the_run_the_error_is_told_and_the_next_estimate_knows(tmp_path: P
 
 def test_ranges_and_durations_read_well() -> None:
     spread = Range.of([10.0] * 8 + [15.0, 20.0], 0.1)
-    assert (spread.lo, spread.mid, spread.hi) == (pytest.approx(10), 11.5, 15)
+    assert (spread.lo, spread.mid, spread.hi) == (pytest.approx(9), 10, 15)
     assert Range.of([10.0], 0.1) == Range(9.0, 10.0, 11.0)
     assert str(Range(180, 250, 360)) == "4 min 10 s (3 min to 6 min)"
     assert [duration(seconds) for seconds in (0.42, 45, 250, 3600, 12_000, 190_000)] == [
