@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,13 +19,13 @@ class Range:
 
     @classmethod
     def of(cls, values: Sequence[float], least: float, stretch: tuple[float, float] = (1.0, 1.0)) -> Range:
-        """Around the mean of ``values``: from their 10th to their 90th percentile, and ``least`` (relative) to either
+        """Around the median of ``values``: from their 10th to their 90th percentile, and ``least`` (relative) to either
         side at the least. ``stretch`` factors move the ends further apart."""
         ordered = sorted(values)
-        mean = sum(ordered) / len(ordered)
+        middle = statistics.median(ordered)
         tenth = len(ordered) // 10
         low, high = ordered[tenth], ordered[len(ordered) - 1 - tenth]
-        return cls(min(low, mean * (1 - least)) * stretch[0], mean, max(high, mean * (1 + least)) * stretch[1])
+        return cls(min(low, middle * (1 - least)) * stretch[0], middle, max(high, middle * (1 + least)) * stretch[1])
 
     def __add__(self, other: Range) -> Range:
         return Range(self.lo + other.lo, self.mid + other.mid, self.hi + other.hi)

@@ -73,8 +73,9 @@ class TrialEstimate:
 class Estimate:
     """Of the trials that are not FINISHED. ``seconds`` is what a person waits, up to the end of the last trial."""
 
+    trials: tuple[Trial, ...]
+    """In plan order."""
     known: tuple[TrialEstimate, ...]
-    unknown: tuple[Trial, ...]
     problems: tuple[str, ...]
     seat: Seat
     seconds: Range
@@ -82,6 +83,12 @@ class Estimate:
     """Decoded pictures that the cache lacks."""
     searched: bool = False
     """A search draws more trials than are known: ``seconds`` is for all that it may draw, the sums are not."""
+
+    @property
+    def unknown(self) -> list[Trial]:
+        """Those of kinds that nothing is known of."""
+        keys = {entry.trial.key for entry in self.known}
+        return [trial for trial in self.trials if trial.key not in keys]
 
     @property
     def memory_mb(self) -> float:
@@ -109,13 +116,12 @@ class Estimate:
         """One row per trial in plan order; NaN where nothing is known. ``attrs["study"]`` has the sums."""
         import pandas as pd
 
-        rows = [{"key": entry.trial.key, "method": entry.trial.method, "backbone": entry.trial.backbone,
-                 "imbalance": entry.trial.imbalance, "seed": entry.trial.seed, "seconds": entry.seconds.mid,
-                 "seconds_lo": entry.seconds.lo, "seconds_hi": entry.seconds.hi, "gpu_hours": entry.gpu_hours,
-                 "memory_mb": entry.memory_mb, "disk_mb": entry.disk_mb, "basis": entry.cost.basis,
-                 "measured": entry.cost.count} for entry in self.known]
-        rows += [{"key": trial.key, "method": trial.method, "backbone": trial.backbone, "imbalance": trial.imbalance,
-                  "seed": trial.seed, "basis": ""} for trial in self.unknown]
+        costs = {entry.trial.key: {
+            "seconds": entry.seconds.mid, "seconds_lo": entry.seconds.lo, "seconds_hi": entry.seconds.hi,
+            "gpu_hours": entry.gpu_hours, "memory_mb": entry.memory_mb, "disk_mb": entry.disk_mb,
+            "basis": entry.cost.basis, "measured": entry.cost.count} for entry in self.known}
+        rows = [{"key": trial.key, "method": trial.method, "backbone": trial.backbone, "imbalance": trial.imbalance,
+                 "seed": trial.seed, "basis": ""} | costs.get(trial.key, {}) for trial in self.trials]
         columns = ["key", "method", "backbone", "imbalance", "seed", "seconds", "seconds_lo", "seconds_hi", "gpu_hours",
                    "memory_mb", "disk_mb", "basis", "measured"]
         frame = pd.DataFrame(rows, columns=columns).astype({"measured": "Int64"})
@@ -124,7 +130,7 @@ class Estimate:
 
     def summary(self) -> dict[str, Any]:
         """The study as a whole, as plain data."""
-        return {"trials": len(self.known) + len(self.unknown), "unknown": len(self.unknown),
+        return {"trials": len(self.trials), "unknown": len(self.unknown),
                 "at_once": self.seat.at_once, "seconds": self.seconds.mid, "seconds_lo": self.seconds.lo,
                 "seconds_hi": self.seconds.hi, "gpu_hours": self.gpu_hours, "memory_mb": self.memory_mb,
                 "disk_mb": self.disk_mb, "pictures_mb": self.pictures_mb, "basis": self.basis}
@@ -183,10 +189,10 @@ def estimate(plan: Plan, *, measure: bool = False, max_concurrent: int | None = 
     pending, calibration = plan.pending(), Calibration(store)
     if not pending:
         nothing = Seat(1, 0.0, 1, 1)
-        return Estimate(known=(), unknown=(), problems=(), seat=nothing, seconds=Range(0, 0, 0), pictures_mb=0.0)
+        return Estimate(trials=(), known=(), problems=(), seat=nothing, seconds=Range(0, 0, 0), pictures_mb=0.0)
     given = seat(plan, pending, max_concurrent)
     costs: dict[str, Cost | None] = {}
-    known, unknown = [], []
+    known = []
     cells: set[Any] = set()
     for trial in pending:
         kind = repr(cost_kind(trial))
@@ -194,7 +200,6 @@ def estimate(plan: Plan, *, measure: bool = False, max_concurrent: int | None = 
             costs[kind] = _cost(calibration, trial, given)
         cost = costs[kind]
         if cost is None:
-            unknown.append(trial)
             continue
         cell = (trial.backbone, trial.seed, trial.subset.digest if trial.subset else "")
         known.append(_trial_estimate(plan, trial, cost, given, first=cell not in cells))
@@ -205,7 +210,7 @@ def estimate(plan: Plan, *, measure: bool = False, max_concurrent: int | None = 
         seconds = _study_seconds(_with_candidates(plan, known), given, calibration, pictures_seconds)
     if plan.search is not None and known and not plan.search.settings.num_samples:
         problems.append("search.num_samples is null: what the search draws from now on is not in it")
-    return Estimate(known=tuple(known), unknown=tuple(unknown), problems=tuple(problems), seat=given, seconds=seconds,
+    return Estimate(trials=tuple(pending), known=tuple(known), problems=tuple(problems), seat=given, seconds=seconds,
                     pictures_mb=pictures_mb, searched=plan.search is not None)
 
 

@@ -49,9 +49,9 @@ def begin(plan: Plan, address: str | None, max_concurrent: int | None, tell: OnE
 
         found = estimate(plan, max_concurrent=max_concurrent)
         whole = bool(found.known) and not found.unknown and not found.searched
-        trials = len(found.known) + len(found.unknown)
-        _write(plan.store, Launch(time.time(), trials, found.seconds if whole else None, found.basis if whole else "",
-                                  decoded=found.pictures_mb == 0 and bool(found.known)))
+        _write(plan.store, Launch(
+            time.time(), len(found.trials), found.seconds if whole else None, found.basis if whole else "",
+            decoded=found.pictures_mb == 0 and bool(found.known)))
     except Exception as error:
         tell(Event("warning", f"no estimate: {type(error).__name__}: {error}"))
 

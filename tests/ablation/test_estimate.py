@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import ablation
-from ablation import measuring
+from ablation import cli, measuring
+from ablation.analysis.bundle import Bundle
+from ablation.analysis.document import Text
+from ablation.analysis.sections.settings import section
+from ablation.analysis.sections.view import StudyView
 from ablation.calibration import Calibration, Seat, seat
 from ablation.durations import Range
 from ablation.errors import PlanError
@@ -141,6 +148,30 @@ def test_two_ranks_are_measured_for_real_once(tmp_path: Path, monkeypatch: pytes
     assert plan.estimate()["seconds"].tolist() == frame["seconds"].tolist()
 
 
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
+    monkeypatch.setattr(sys, "argv", ["ablation", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    return capsys.readouterr()
+
+
+def test_a_plan_tells_what_is_known_and_measures_when_asked(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, file = make_plan(tmp_path), tmp_path / "study.yaml"
+    file.write_text(plan.spec.to_yaml())
+    words = ["plan", str(file), "--store", str(tmp_path)]
+    assert "--estimate" in command(monkeypatch, capsys, *words)[1]
+    assert not (tmp_path / ".calibration").exists()
+    know(plan)
+    assert "estimate: " in command(monkeypatch, capsys, *words)[0]
+    table = command(monkeypatch, capsys, *words, "--estimate")[0]
+    assert "simclr resnet18 16 px, batches of 32" in table
+    rows = pd.read_csv(io.StringIO(command(monkeypatch, capsys, *words, "--estimate", "--format", "csv")[0]))
+    assert rows["seconds"].tolist() == pytest.approx(plan.estimate(measure=False)["seconds"].tolist())
+    assert rows["state"].eq("PENDING").all()
+
+
 def finish(plan: Plan, seconds: float) -> None:
     now = time.time()
     for trial in plan.trials:
@@ -161,12 +192,15 @@ def test_after_the_run_the_error_is_told_and_the_next_estimate_knows(tmp_path: P
     with plan.store.lock():
         assert "running for" in str(told(plan.store))
     assert "died before its end" in str(told(plan.store))
+    plan.save()
     finish(plan, seconds=24.0)
     end(plan, None, events.append)
     launch = read(plan.store)
     assert launch is not None
     assert (launch.expected, launch.finished) == (expected, 4)
     assert "shorter, outside the range" in str(told(plan.store))
+    settings = section(StudyView.of(ablation.load_study("tiny", store=tmp_path), "probe/auroc"), Bundle())
+    assert [block.text for block in settings.blocks if isinstance(block, Text) and "shorter" in block.text]
     wider = make_plan(tmp_path, grid=STUDY["grid"] | {"seed": [0, 1, 2]})
     cost = estimate(wider).known[0].cost
     assert (cost.basis, cost.count, cost.step.mid, cost.fixed.mid, cost.peak_mb) == ("finished trials", 2, 3, 3, 700)
@@ -177,7 +211,7 @@ def test_after_the_run_the_error_is_told_and_the_next_estimate_knows(tmp_path: P
 
 def test_ranges_and_durations_read_well() -> None:
     spread = Range.of([10.0] * 8 + [15.0, 20.0], 0.1)
-    assert (spread.lo, spread.mid, spread.hi) == (pytest.approx(10), 11.5, 15)
+    assert (spread.lo, spread.mid, spread.hi) == (pytest.approx(9), 10, 15)
     assert Range.of([10.0], 0.1) == Range(9.0, 10.0, 11.0)
     assert str(Range(180, 250, 360)) == "4 min 10 s (3 min to 6 min)"
     assert [duration(seconds) for seconds in (0.42, 45, 250, 3600, 12_000, 190_000)] == [

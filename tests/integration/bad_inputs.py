@@ -149,7 +149,7 @@ PLANS = [
     field("2: data.image_size: mae on resnet18 hides cells of 16 px: take a multiple",
           grid="{method: [mae], backbone: [resnet18], imbalance: [0.5]}"),
     field("6: evaluation.test_prevalence 0.001: the hold-out has", evaluation="{test_prevalence: 0.001}"),
-    M("plan good.yaml imbalance.total=1000", "imbalance 0.5: needs 500 defects and 500 normal images"),
+    M("plan good.yaml imbalance.total=1000", "needs 500 defects and 500 normal images, the train split has 60 and 60"),
     M("run good.yaml train.epochs=2 resources.num_workers=32", "num_workers: 32 rank(s) x 1 CPU(s) asked for"),
     M("run good.yaml train.epochs=2 resources.gpus_per_worker=64", "64 x 1 rank(s) asked for, the cluster has"),
     M("plan good.yaml train.epochs=2 --estimate resources.num_workers=32", "lower num_workers or cpus_per_worker"),
@@ -215,7 +215,7 @@ DATA = [
     table("study.yaml:2: 1 fields, the header has 2; repair or delete the line", "path,label\na.png\n"),
     table("study.yaml:3: path: 'a.png' already stands in", "path,label\na.png,0\na.png,1\n"),
     table("study.yaml:2: path: '../a.png' leaves the folder of the table", "path,label\n../a.png,0\n"),
-    table("study.yaml:3: group: 'g' is in val here and in train at", "path,label,split,group\na,0,train,g\nb,1,val,g\n"),  # noqa: E501
+    table("study.yaml:3: group: 'g' is in val here and in train at", "path,label,split,group\na,0,train,g\nb,1,val,g"),
     table("study.yaml: cannot be read ('utf-8' codec can't decode", bytes(range(256))),
     table("images are corrupt, more than 1%: gone0.png: file is missing",
           "path,label\n" + "".join(f"gone{i}.png,{i % 2}\n" for i in range(90)), "data prepare"),
@@ -234,7 +234,7 @@ STORES = [
     M("plan good.yaml --store afile", "afile is a file; name a folder with --store or ABLATION_STORE"),
     M("status --store afile/x", "afile is a file; name a folder with --store or ABLATION_STORE"),
     M("plan good.yaml --store s3://bucket/x", "store s3://bucket/x: object stores are not supported yet"),
-    M("run good.yaml train.epochs=2 --store /proc/nowhere", "cannot write (No such file or directory); free the folder"),  # noqa: E501
+    M("run good.yaml train.epochs=2 --store /proc/nowhere", "cannot write (No such file or directory); free the"),
     M("logs done nokey", "study 'done' has no trial 'nokey'; see: ablation status done", 4),
     M(f"logs done {KEY[:-1]}1", "(did you mean 'simclr-resnet18-p0.05-s1-00000001'?)", 4),
     M("stop done", "no driver runs study 'done'", 4),
@@ -253,7 +253,7 @@ STORES = [
     M("analyze regret done --within ,", "name at least one column or metric, comma separated"),
     M("run good.yaml --fail-under probe/auroc=0.99", "gate not met: probe/auroc=0.99", 5),
     M("run good.yaml --fail-under probe/aurc=0.8", "unknown metric 'probe/aurc' (did you mean 'probe/auroc'?)"),
-    M("run good.yaml --fail-under 'probe/auroc>0.8'", "'probe/auroc>0.8': expected metric=number, e.g. probe/auroc=0.8"),  # noqa: E501
+    M("run good.yaml --fail-under 'probe/auroc>0.8'", "'probe/auroc>0.8': expected metric=number, e.g."),
     M("run good.yaml --fail-under probe/auroc=nan", "'probe/auroc=nan': expected metric=number, e.g. probe/auroc=0.8"),
     M("report done --out afile", "afile: cannot be made a folder (File exists); give another with --out"),
 ]

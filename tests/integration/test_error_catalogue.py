@@ -131,6 +131,12 @@ def test_a_process_of_its_own_says_the_same(mistake: Mistake, here: Path) -> Non
     judge(mistake, done.returncode, done.stderr)
 
 
+def test_what_is_said_to_help_helps(here: Path, monkeypatch: pytest.MonkeyPatch,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, ["plan", "good.yaml", "grid.imbalance=[0.1]", "--allow-tiny"]) == 0
+    assert "1 trials, 1 to run" in capsys.readouterr().out
+
+
 def test_the_catalogue_is_large_and_names_nothing_twice() -> None:
     assert len(CATALOGUE) >= 150
     assert len({(entry.command, entry.file) for entry in CATALOGUE}) == len(CATALOGUE)
