@@ -285,7 +285,7 @@ def complete() -> typer.Typer:
     app.add_typer(analyze_app, name="analyze")
     app.add_typer(methods_app, name="methods")
     app.add_typer(model_app)  # export and score
-    return typer.main.get_command(app)
+    return app
 
 
 def main() -> None:
