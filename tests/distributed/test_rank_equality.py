@@ -6,6 +6,7 @@ process, and in float64 the state after the step (running statistics, EMA target
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Callable
@@ -143,24 +144,33 @@ def batch_norm_gradients(rank: int | None) -> Result:
     return out
 
 
-@pytest.fixture(scope="module", params=WORLD_SIZES, ids=lambda n: f"{n}ranks")
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of every case; one set of processes for all, since starting one costs seconds."""
-    path = tmp_path_factory.mktemp("ranks")
-    start_processes(  # type: ignore[no-untyped-call]
-        _rank_main, args=(request.param, str(path)), nprocs=request.param, start_method="spawn"
-    )
-    return path
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Results of every case by number of ranks; one set of processes for all, since a set takes a minute or two.
+
+    Not a parameter of the fixture: pytest orders tests by their parameters, and would make the sets again and again.
+    """
+
+    @functools.cache
+    def run(ranks: int) -> Path:
+        path = tmp_path_factory.mktemp(f"ranks{ranks}-")
+        start_processes(  # type: ignore[no-untyped-call]
+            _rank_main, args=(ranks, str(path)), nprocs=ranks, start_method="spawn"
+        )
+        return path
+
+    return run
 
 
 ALL = [(ranks, *case) for ranks in WORLD_SIZES for case in cases_of(ranks)]
 
 
-@pytest.mark.parametrize(("folder", "name", "backbone", "dtype"), ALL, indirect=["folder"], scope="module",
+@pytest.mark.parametrize(("ranks", "name", "backbone", "dtype"), ALL,
                          ids=[f"{ranks}ranks-{'-'.join(case)}" for ranks, *case in ALL])
-def test_ranks_equal_one_process(name: str, backbone: str, dtype: str, folder: Path,
+def test_ranks_equal_one_process(ranks: int, name: str, backbone: str, dtype: str,
+                                 folder_of: Callable[[int], Path],
                                  record_property: Callable[[str, object], None]) -> None:
-    result = json.loads((folder / f"{name}-{backbone}-{dtype}.json").read_text())
+    result = json.loads((folder_of(ranks) / f"{name}-{backbone}-{dtype}.json").read_text())
     tolerance = TOLERANCES[dtype]
     worst = max(result["gradients"], key=result["gradients"].get)
     record_property("loss", max(abs(ours - one) / max(abs(one), 1e-3) for ours, one in
@@ -178,11 +188,9 @@ def test_ranks_equal_one_process(name: str, backbone: str, dtype: str, folder: P
 
 
 @pytest.mark.parametrize("kind", ["1d", "2d", "timm"])
-def test_sync_batch_norm_is_batch_norm_of_the_joint_batch(kind: str, folder: Path) -> None:
-    if not (folder / "batch_norm-0.pt").exists():
-        pytest.skip("looked at with two ranks")
+def test_sync_batch_norm_is_batch_norm_of_the_joint_batch(kind: str, folder_of: Callable[[int], Path]) -> None:
     single = batch_norm_gradients(None)[kind]
-    ranks = [torch.load(folder / f"batch_norm-{rank}.pt")[kind] for rank in range(2)]
+    ranks = [torch.load(folder_of(2) / f"batch_norm-{rank}.pt")[kind] for rank in range(2)]
     torch.testing.assert_close(torch.cat([rank["x"] for rank in ranks]), single["x"], rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(ranks[0]["parameters"], single["parameters"], rtol=1e-10, atol=1e-12)
     assert ranks[0]["state"].keys() == single["state"].keys()
