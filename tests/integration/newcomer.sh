@@ -48,20 +48,17 @@ PYTHON
 fence "Your own pictures" yaml > parts.yaml
 
 step "small enough for a coffee: six methods become two, fifty epochs two"
-run() {
-    ablation run parts.yaml 'grid.method=[simclr,supervised]' 'grid.backbone=[resnet18]' 'grid.seed=[0]' \
-        data.image_size=32 imbalance.total=60 train.epochs=2 train.batch_size=16 evaluation.max_images=80 \
-        evaluation.fixed_labelled=20 evaluation.view_images=8 evaluation.views_per_image=2 allow_tiny=true "$@"
-}
+set -- parts.yaml 'grid.method=[simclr,supervised]' 'grid.backbone=[resnet18]' 'grid.imbalance=[0.5]' 'grid.seed=[0,1]' \
+    data.image_size=32 imbalance.total=60 train.epochs=2 train.batch_size=16 evaluation.max_images=80 \
+    evaluation.fixed_labelled=20 evaluation.view_images=8 evaluation.views_per_image=2 allow_tiny=true
 ablation doctor parts.yaml || test $? = 2  # no folder holds 2,000 images yet, and it says so
-run > killed.out 2> killed.err &
+ablation run "$@" > killed.out 2> killed.err &
 driver=$!
 while [ "$(num_finished)" = 0 ]; do
     kill -0 $driver 2>/dev/null || { cat killed.err; die "the study ended before a trial did"; }
     sleep 0.2
 done
 step "killed"
-pkill -KILL -P $driver -f "ablation run" 2>/dev/null || true
 kill -KILL $driver
 wait $driver 2>/dev/null || true
 before=$(num_finished)
@@ -69,8 +66,9 @@ before=$(num_finished)
 find studies/parts/trials -name result.json -newer parts.yaml -exec cksum {} + | sort > before.txt
 
 step "started again: only what is missing runs"
-run 2> resumed.err || { cat resumed.err; die "the study was not resumed"; }
-grep -q "4 trials, $((4 - before)) to run" resumed.err || { cat resumed.err; die "finished trials were run again"; }
+ablation run "$@" 2> resumed.err || { cat resumed.err; die "the study was not resumed"; }
+to_run=$(sed -n 's/^parts: 4 trials, \([0-9]\) to run.*/\1/p' resumed.err)
+[ "$to_run" -gt 0 ] && [ "$to_run" -le $((4 - before)) ] || die "$before were finished, $to_run were run"
 [ "$(num_finished)" = 4 ] || die "$(num_finished) of 4 trials are finished"
 cut -d ' ' -f 3- before.txt | tr '\n' '\0' | xargs -0 cksum | sort | cmp - before.txt || die "a finished result was changed"
 [ -s studies/parts/report/report.html ] || die "no report"
