@@ -134,8 +134,8 @@ def regret(trials: pd.DataFrame, selectors: Sequence[str], metric: str, within: 
     contexts = finished.groupby([column(trials, name) for name in within], sort=False)
     parts = [rows for _, rows in contexts if len(rows) > 1]
     if not parts:
-        raise NothingMatched(f"no group of {', '.join(within)} has two finished trials to choose from; more seeds, or choose "
-                             "within fewer columns, such as imbalance alone")
+        raise NothingMatched(f"no group of {', '.join(within)} has two finished trials to choose from; run more seeds, "
+                             "or choose within fewer columns, such as imbalance alone")
     quality = [preference(rows[score].to_numpy(float), metric) for rows in parts]
     wishes = {name: [preference(rows[where].to_numpy(float), name) for rows in parts]
               for name, where in zip(names, columns, strict=True)}
