@@ -15,7 +15,7 @@ from ablation.store import Store
 from tests.integration.drivers import drivers
 from tests.integration.studies import ablation, environment, wait_for, write_study
 
-EPOCHS, SAMPLES, BUDGET = 4, 5, 18
+EPOCHS, SAMPLES, BUDGET = 4, 5, 10
 SEARCH = """\
 search: {{num_samples: {samples}, max_epochs: {budget}, scheduler: asha, reduction_factor: 2, n_startup: 2,
          metric: [probe/auroc, label_free/rankme]}}
