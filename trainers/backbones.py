@@ -124,6 +124,7 @@ class Backbone(nn.Module):
         self.feature_dim = int(cast(Any, self.net).num_features)
         if self.kind == "resnet":
             self.net.to(memory_format=torch.channels_last)
+        if self.kind != "vit":
             use_matrix_products(self.net)
         if self.kind == "other":
             self.feature_dim = self._probe_width()

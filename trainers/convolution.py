@@ -2,7 +2,9 @@
 
 oneDNN works along the positions of a map; where there are 2 x 2 or 4 x 4 of them, as in the last stages of a ResNet on
 small images, gathering the taps and multiplying once is faster, forward and backward together
-(docs/results/performance.md). Names, weights and results are those of ``nn.Conv2d``, but for rounding.
+(docs/results/performance.md). It is also right: of a 3 x 3 convolution with stride 2 over one position, oneDNN's bf16
+weight gradient is what memory happens to hold (torch 2.15). Names, weights and results are those of ``nn.Conv2d``, but
+for rounding.
 """
 
 from __future__ import annotations
