@@ -56,11 +56,11 @@ def numbers(reports: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def test_nothing_of_the_trials_before_is_left(tmp_path: Path) -> None:
     """Other methods, precisions and determinism before it, and one that diverged in the middle of an epoch."""
-    method, backbone = "byol", "resnet18"
+    method, backbone = "byol", "test_resnet"
     [alone] = run_in_turn([job(tmp_path / "alone", method, backbone)])
-    before = [job(tmp_path / "warm", "dino", "vit_tiny", precision="bf16"),
+    before = [job(tmp_path / "warm", "dino", "test_resnet", precision="bf16"),
               job(tmp_path / "warm", "simclr", "vit_tiny", lr=1e30),
-              job(tmp_path / "warm", "supervised", "resnet18", determinism="strict", precision="fp32")]
+              job(tmp_path / "warm", "supervised", "test_resnet", determinism="strict", precision="fp32")]
     *others, warm = run_in_turn([*before, job(tmp_path / "warm", method, backbone)])
     assert [len(reports) for reports in others] == [3, 1, 3]
     assert others[1] == ["TrainingError"]

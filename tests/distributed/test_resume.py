@@ -94,8 +94,9 @@ def start(processes: Any, ranks: int, *arguments: Any) -> list[int]:
     return [process.exitcode for process in gang]
 
 
-CASES = [(method, "resnet18", "fp32", 2) for method in TESTED]
-CASES += [case for case in (("byol", "resnet18", "fp32", 1), ("mae", "vit_tiny", "bf16", 1)) if case[0] in TESTED]
+MASKED = ("mae", "mae_dense")  # they need a network that they know
+CASES = [(method, "resnet18" if method in MASKED else "test_resnet", "fp32", 2) for method in TESTED]
+CASES += [case for case in (("byol", "resnet18", "bf16", 1), ("mae", "vit_tiny", "bf16", 1)) if case[0] in TESTED]
 
 
 @pytest.mark.parametrize(("method", "backbone", "precision", "ranks"), CASES,

@@ -150,7 +150,7 @@ def handed_over(cluster: Cluster, *arguments: str, token: str = "token") -> subp
 
 def test_a_study_is_handed_over_and_stopped_from_another_machine(cluster: Cluster,
                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    done = handed_over(cluster, str(write_study(cluster.folder)), "name=away", "train.epochs=2000")
+    done = handed_over(cluster, str(write_study(cluster.folder)), "name=away", "train.epochs=20000")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("raysubmit_")
     study = StudyStore(cluster.folder / "studies" / "away")

@@ -47,8 +47,8 @@ for split, num_images in (("train", 60), ("val", 40)):
 PYTHON
 fence "Your own pictures" yaml > parts.yaml
 
-step "small enough for a coffee: six methods become two, fifty epochs two"
-set -- parts.yaml 'grid.method=[simclr,supervised]' 'grid.backbone=[resnet18]' 'grid.imbalance=[0.5]' 'grid.seed=[0,1]' \
+step "small enough for a coffee: the smallest network, two methods, two epochs"
+set -- parts.yaml 'grid.method=[simclr,supervised]' 'grid.backbone=[test_resnet]' 'grid.imbalance=[0.5]' 'grid.seed=[0,1]' \
     data.image_size=32 imbalance.total=60 train.epochs=2 train.batch_size=16 evaluation.max_images=80 \
     evaluation.fixed_labelled=20 evaluation.view_images=8 evaluation.views_per_image=2 allow_tiny=true
 ablation doctor parts.yaml || test $? = 2  # no folder holds 2,000 images yet, and it says so

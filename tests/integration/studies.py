@@ -1,4 +1,4 @@
-"""Tiny studies on scikit-learn's digits, and the command line as a user calls it."""
+"""Tiny studies on scikit-learn's digits and timm's smallest network, and the command line as a user calls it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TINY = """\
 name: tiny
 data: {{dataset: digits, image_size: 16}}
 imbalance: {{policy: fixed_total, total: 96}}
-grid: {{method: {methods}, backbone: [resnet18], imbalance: [0.1], seed: {seeds}}}
+grid: {{method: {methods}, backbone: [test_resnet], imbalance: [0.1], seed: {seeds}}}
 train: {{epochs: {epochs}, batch_size: 32}}
 evaluation: {{max_images: 100, fixed_labelled: 40, view_images: 8, views_per_image: 2}}
 resources: {{num_workers: {num_workers}, cpus_per_worker: 1}}

@@ -12,7 +12,7 @@ from ablation.store import StudyStore, TrialState
 from tests.integration.studies import command, environment, wait_for, write_study
 from tests.integration.undisturbed import assert_equal_to_undisturbed
 
-EPOCHS, SEEDS = 15, [0, 1, 2]
+EPOCHS, SEEDS = 60, [0, 1, 2]
 
 
 @pytest.fixture

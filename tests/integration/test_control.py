@@ -15,7 +15,7 @@ PATIENCE = 300.0
 
 
 def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
-    path = write_study(tmp_path, seeds=[0, 1], epochs=2000)  # cannot end by itself before it is stopped
+    path = write_study(tmp_path, seeds=[0, 1], epochs=20_000)  # cannot end by itself before it is stopped
     study = StudyStore(tmp_path / "studies" / "tiny")
     driver = subprocess.Popen(command("run", path), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)
@@ -68,7 +68,7 @@ def test_stop_logs_retry_and_watch(tmp_path: Path) -> None:
 
 
 def test_a_stopped_trial_continues_where_it_was_on_two_ranks(tmp_path: Path) -> None:
-    path = write_study(tmp_path, epochs=2000, num_workers=2)
+    path = write_study(tmp_path, epochs=20_000, num_workers=2)
     study = StudyStore(tmp_path / "studies" / "tiny")
     driver = subprocess.Popen(command("run", path), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True)

@@ -18,7 +18,7 @@ from tests.integration.drivers import Start, drivers, processes_of
 from tests.integration.studies import ablation, environment, wait_for, write_study
 from tests.integration.undisturbed import assert_equal_to_undisturbed
 
-EPOCHS, SEEDS = 40, [0]
+EPOCHS, SEEDS = 120, [0]
 
 
 @dataclass

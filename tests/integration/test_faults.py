@@ -16,7 +16,7 @@ from tests.integration.drivers import drivers, process_of
 from tests.integration.studies import ablation, environment, wait_for, write_study
 from tests.integration.undisturbed import train_here
 
-EPOCHS = 9
+EPOCHS = 40
 
 
 @dataclass
@@ -39,7 +39,7 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Storm:
     folder = tmp_path_factory.mktemp("storm")
     file = write_study(folder, epochs=EPOCHS, num_workers=2)
     study = StudyStore(folder / "studies" / "tiny")
-    with drivers(folder, ABLATION_HEARTBEAT_SECONDS="4") as start:
+    with drivers(folder, ABLATION_HEARTBEAT_SECONDS="6") as start:
         process = start(file)
 
         def gets_on(attempt: int, epoch: int) -> bool:
@@ -98,7 +98,7 @@ def test_a_node_without_memory_fails_its_trials_and_not_the_study(tmp_path: Path
                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray is told that the node is full at 1 % of its memory, so that it ends every worker."""
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
-    done = ablation(tmp_path, "run", write_study(tmp_path, epochs=300, more="retries: 0"))
+    done = ablation(tmp_path, "run", write_study(tmp_path, epochs=1000, more="retries: 0"))
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     study = StudyStore(tmp_path / "studies" / "tiny")

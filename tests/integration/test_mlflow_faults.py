@@ -14,7 +14,7 @@ from ablation.store import StudyStore, TrialState
 from tests.integration.drivers import drivers
 from tests.integration.studies import ablation, command, environment, free_port, wait_for, write_study
 
-EPOCHS = 60
+EPOCHS = 150
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def drive(root: Path, driver: int, tracking: str, warnings: Queue[str], start: B
 
     assert MlflowClient  # imported before the race
     store = Store(root)
-    start.wait(60)
+    start.wait(150)
     mirror = BackgroundMirror(Mirror(store, store.study(f"team{driver}"), tracking), warnings.put, period=0.05)
     ledger = Ledger(store.study(f"team{driver}"), KEY, EPOCHS)
     for epoch in range(1, EPOCHS + 1):
@@ -48,7 +48,7 @@ def drive(root: Path, driver: int, tracking: str, warnings: Queue[str], start: B
         mirror.touch(KEY)
         time.sleep(0.02)
     ledger.finish(TrainResult({"probe/auroc": value(driver, 0)}, EPOCHS, EPOCHS, {"code": "none"}))
-    mirror.finish(None)
+    mirror.finish(None, lambda text: None)
 
 
 def test_eight_trials_log_at_once_and_no_value_is_lost(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_eight_trials_log_at_once_and_no_value_is_lost(tmp_path: Path) -> None:
         for process in drivers:
             process.start()
         for process in drivers:
-            process.join(timeout=120)
+            process.join(timeout=240)
         assert [process.exitcode for process in drivers] == [0] * DRIVERS
         assert warnings.empty(), warnings.get()
         Mirror(store, studies[0], tracking).finish()  # a second driver brings nothing twice

@@ -94,7 +94,8 @@ def test_mlflow_groups_study_search_trial(storm: Storm) -> None:
     runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
     by_name = {run.info.run_name: run for run in runs.values()}
     searches = {name: run for name, run in by_name.items() if name.startswith("search ")}
-    assert set(searches) == {f"search simclr-resnet18-p0.1/{metric}" for metric in ("probe/auroc", "label_free/rankme")}
+    assert set(searches) == {f"search simclr-test_resnet-p0.1/{metric}"
+                             for metric in ("probe/auroc", "label_free/rankme")}
     parents = {run.data.tags["mlflow.parentRunId"] for run in searches.values()}
     assert parents == {by_name["tiny"].info.run_id}
     roles = storm.results.trials_dataframe().set_index("key")["role"]

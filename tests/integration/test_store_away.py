@@ -35,7 +35,7 @@ builtins.open = io.open = slow_or_away(io.open)
 def test_a_slow_disk_that_is_away_for_seconds_costs_nothing_but_time(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BAD_DISK)
-    path = write_study(tmp_path, epochs=20)
+    path = write_study(tmp_path, epochs=60)
     study = StudyStore(tmp_path / "studies" / "tiny")
     away = tmp_path / "away"
     with drivers(tmp_path, BAD_DISK_STORE=str(study.path / "trials"), BAD_DISK_AWAY=str(away),

@@ -85,9 +85,9 @@ def test_mlflow_holds_one_parent_and_one_child_per_trial(study: Path) -> None:
     assert {run["mlflow.parentRunId"] for run in children} == {parents[0]["id"]}
     assert sorted(run["status"] for run in children) == ["FAILED", "FINISHED", "FINISHED"]
     finished = next(run for run in children if run["method"] == "simclr")
-    assert finished["name"].startswith("simclr-resnet18-p0.1-s0-")
+    assert finished["name"].startswith("simclr-test_resnet-p0.1-s0-")
     factors = [finished[name] for name in ("backbone", "imbalance", "seed", "state")]
-    assert factors == ["resnet18", "0.1", "0", "FINISHED"]
+    assert factors == ["test_resnet", "0.1", "0", "FINISHED"]
     assert finished["provenance.torch"]
     mlflow = client(study)
     loss = mlflow.get_metric_history(finished["id"], "train/loss")
@@ -102,7 +102,7 @@ def test_mlflow_holds_one_parent_and_one_child_per_trial(study: Path) -> None:
     assert dataset.dataset.digest == run.data.tags["data_digest"]
     parent = mlflow.get_run(parents[0]["id"])
     assert "report" in {artifact.path for artifact in mlflow.list_artifacts(parents[0]["id"])}
-    assert "| simclr | resnet18 |" in parent.data.tags["mlflow.note.content"]
+    assert "| simclr | test_resnet |" in parent.data.tags["mlflow.note.content"]
     load = {name.rsplit("/", 1)[1] for name in parent.data.metrics if name.startswith("system/")}
     assert load == {"cpu_utilization_percentage", "system_memory_usage_percentage"}
     assert len(parent.data.metrics) <= 40
@@ -199,7 +199,7 @@ def test_mlflow_opens_on_curves_and_scores_by_method(page: Page, tab: Any) -> No
     with opened(tab, page.link):
         for method in ("simclr", "barlow_twins", "supervised"):
             tab.get_by_text(f"Group: {method}").wait_for()
-        tab.get_by_text("simclr-resnet18-p0.1-s0-").first.wait_for()
+        tab.get_by_text("simclr-test_resnet-p0.1-s0-").first.wait_for()
         cards = tab.get_by_test_id("experiment-view-compare-runs-card")
         loss, score = (cards.filter(has_text=title).first for title in ("train/loss", "probe/auroc"))
         loss.get_by_text("barlow_twins (train/loss)").wait_for()
@@ -215,7 +215,7 @@ def test_mlflow_tells_of_a_study_on_its_run(page: Page, tab: Any) -> None:
     with opened(tab, page.link.partition("?")[0] + training):
         row = tab.get_by_role("row").filter(has=tab.get_by_role("link", name="tiny", exact=True))
         row.get_by_role("button").first.click()
-        tab.get_by_role("link", name="supervised-resnet18-p0.1-s0-").wait_for()
+        tab.get_by_role("link", name="supervised-test_resnet-p0.1-s0-").wait_for()
         row.get_by_role("link", name="tiny", exact=True).click()
         tab.get_by_text("About this run").wait_for()
         tab.get_by_text("2 FINISHED, 1 FAILED").wait_for()
@@ -253,7 +253,7 @@ def test_a_new_seed_runs_only_what_is_new(study: Path) -> None:
     done = ablation(study, "run", study / "study.yaml", "grid.method=[simclr,barlow_twins]", "grid.seed=[0,1]")
     assert done.returncode == 0, done.stderr
     assert "4 trials, 2 to run" in done.stderr
-    assert "start    simclr-resnet18-p0.1-s0" not in done.stderr
+    assert "start    simclr-test_resnet-p0.1-s0" not in done.stderr
     after = {key: (store.trial_dir(key) / "result.json").stat().st_mtime_ns for key in before}
     assert after == before
     begun = time.monotonic()
