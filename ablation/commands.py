@@ -51,7 +51,7 @@ def run_study(source: str, overrides: list[str], *, store: str | None, tracking_
     except KeyboardInterrupt as stop:
         return fail(stop)
     frame = results.reported_trials()
-    emit(_short(frame), Format.table)
+    emit(_short(frame), Format.table, f"ablation results {spec.name} --format csv")
     if accuracy := told(planned.store):
         note(f"{spec.name}: {accuracy}")
     print(f"\nreport: {planned.study_dir / 'report' / 'report.html'}")

@@ -59,8 +59,8 @@ def one_line_grid(*gives_way: bool) -> Table:
     return table
 
 
-def emit(frame: pd.DataFrame, format: Format) -> None:
-    """Print a frame. JSON is a list of records; a NaN becomes null."""
+def emit(frame: pd.DataFrame, format: Format, whole: str = "--format csv") -> None:
+    """Print a frame. JSON is a list of records; a NaN becomes null. ``whole``: what shows all of a table."""
     if format is Format.json:
         print(frame.to_json(orient="records", indent=1, force_ascii=False, double_precision=15))
     elif format is Format.csv:
@@ -68,7 +68,7 @@ def emit(frame: pd.DataFrame, format: Format) -> None:
     elif format is Format.md:
         print(markdown(frame))
     else:
-        _table(frame)
+        _table(frame, whole)
 
 
 def cell(value: Any) -> str:
@@ -119,7 +119,7 @@ def _num_fitting(frame: pd.DataFrame, heads: Sequence[str], width: int) -> int:
     return len(heads)
 
 
-def _table(frame: pd.DataFrame) -> None:
+def _table(frame: pd.DataFrame, whole: str) -> None:
     """Not cut to the terminal's width when piped, so that keys can be copied whole."""
     from rich.console import Console
 
@@ -134,9 +134,9 @@ def _table(frame: pd.DataFrame) -> None:
         fitting = _num_fitting(rows, heads, console.width)
     console.print(rendered(rows.iloc[:, :fitting], heads))
     if fitting < len(heads):
-        note(f"no room for {', '.join(map(str, frame.columns[fitting:]))}: --format csv shows all")
+        note(f"no room for {', '.join(map(str, frame.columns[fitting:]))}: {whole} shows all")
     if len(frame) > TABLE_ROWS:
-        note(f"… and {len(frame) - TABLE_ROWS} more rows: --format csv shows all")
+        note(f"… and {len(frame) - TABLE_ROWS} more rows: {whole} shows all")
 
 
 def fail(error: BaseException) -> int:

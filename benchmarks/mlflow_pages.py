@@ -21,6 +21,8 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
+from ablation.mlflow_views import TRAINING
+
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDTH, HEIGHT = 1300, 860
 SECONDS = 90
@@ -49,7 +51,7 @@ def served(study: str, store: Path, port: int) -> Iterator[str]:
 def take(tab: Any, link: str, study: str, method: str) -> None:
     """All four; raises playwright's ``TimeoutError`` where the page does not show what it should."""
     base, _, experiment = link.partition("/#")
-    runs = f"{base}/#{experiment.partition('?')[0]}?workflowType=machine_learning"
+    runs = f"{base}/#{experiment.partition('?')[0]}{TRAINING}"
     cards = tab.get_by_test_id("experiment-view-compare-runs-card")
     _open(tab, link)
     cards.filter(has_text="train/loss").first.locator(".scatterlayer .js-line").first.wait_for(state="attached")
@@ -67,7 +69,7 @@ def take(tab: Any, link: str, study: str, method: str) -> None:
     _open(tab, f"{base}/{report}")
     tab.frame_locator("iframe").get_by_role("heading", name=study, exact=True).wait_for()
     _shoot(tab, "report")
-    _open(tab, f"{address.partition('?')[0]}/artifacts/contact_sheet.png")
+    _open(tab, f"{address.partition('?')[0]}/artifacts/contact_sheet.png{TRAINING}")
     tab.locator("img[src^='blob:']").first.wait_for()
     _shoot(tab, "pictures")
 
@@ -80,6 +82,8 @@ def _open(tab: Any, address: str) -> None:
 def _shoot(tab: Any, name: str) -> None:
     tab.wait_for_timeout(3000)  # charts move into their places
     tab.mouse.move(0, 0)
+    for line in tab.get_by_text(re.compile("^Path: ")).all():
+        line.evaluate("line => line.style.visibility = 'hidden'")  # of the machine that the picture is taken on
     path = IMAGES / f"mlflow-{name}.png"
     tab.screenshot(path=path)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

@@ -14,7 +14,7 @@ TINY = """\
 name: tiny
 data: {{dataset: digits, image_size: 16}}
 imbalance: {{policy: fixed_total, total: 96}}
-grid: {{method: {methods}, backbone: [test_resnet], imbalance: [0.1], seed: {seeds}}}
+grid: {{method: {methods}, backbone: [{backbone}], imbalance: [0.1], seed: {seeds}}}
 train: {{epochs: {epochs}, batch_size: 32}}
 evaluation: {{max_images: 100, fixed_labelled: 40, view_images: 8, views_per_image: 2}}
 resources: {{num_workers: {num_workers}, cpus_per_worker: 1}}
@@ -24,10 +24,10 @@ allow_tiny: true
 
 
 def write_study(folder: Path, methods: Sequence[str] = ("simclr",), seeds: Sequence[int] = (0,), epochs: int = 1,
-                num_workers: int = 1, more: str = "") -> Path:
+                num_workers: int = 1, more: str = "", backbone: str = "test_resnet") -> Path:
     path = folder / "study.yaml"
     path.write_text(TINY.format(methods=list(methods), seeds=list(seeds), epochs=epochs, num_workers=num_workers,
-                                more=more))
+                                more=more, backbone=backbone))
     return path
 
 

@@ -32,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_fails_trials_and_room_lets_them_go_on(tmp_path: Path, disk: Path) -> None:
-    path = write_study(tmp_path, seeds=[0, 1], epochs=2)
+    path = write_study(tmp_path, seeds=[0, 1], epochs=2, backbone="resnet18")
     study = StudyStore(disk / "studies" / "tiny")
     full = ablation(tmp_path, "run", path, "--store", disk / "studies")
     assert full.returncode == 3, full.stderr
@@ -48,7 +48,7 @@ def test_a_full_disk_fails_trials_and_room_lets_them_go_on(tmp_path: Path, disk:
     assert frame["state"].tolist() == ["FINISHED", "FINISHED"]
 
     remount(disk, "ro")
-    write_study(tmp_path, seeds=[0, 1, 2], epochs=2)
+    write_study(tmp_path, seeds=[0, 1, 2], epochs=2, backbone="resnet18")
     refused = ablation(tmp_path, "run", path, "--store", disk / "studies")
     assert refused.returncode == 2
     [line] = [line for line in refused.stderr.splitlines() if line.startswith("error:")]
