@@ -6,7 +6,8 @@
 set -eu
 repository=$(cd "$1" && pwd)
 mkdir -p "$2" && cd "$2"
-unset CI RAY_ADDRESS MLFLOW_TRACKING_URI ABLATION_STORE ABLATION_CACHE VIRTUAL_ENV
+unset CI RAY_ADDRESS MLFLOW_TRACKING_URI ABLATION_STORE VIRTUAL_ENV
+export ABLATION_CACHE="$PWD/cache"  # nothing is left outside of FOLDER
 
 step() { echo "== $*"; }
 
