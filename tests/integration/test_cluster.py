@@ -49,6 +49,6 @@ def test_a_node_that_dies_costs_nothing_but_time(tmp_path: Path, cluster: object
     assert driver.returncode == 0, out
     assert "retry" in out
     attempts = [study.read_state(key).attempt for key in study.planned_keys()]
-    assert sorted(attempts) == [1, 1, 2], out
+    assert max(attempts) > 1, out  # of one trial; of more where an overloaded machine loses another process as well
     assert all(study.read_state(key).state is TrialState.FINISHED for key in study.planned_keys())
     assert_equal_to_undisturbed(path, study, Path(environment(tmp_path)["ABLATION_CACHE"]), tmp_path / "undisturbed")
