@@ -73,7 +73,7 @@ def write_report(
         raise StoreError(f"{out}: cannot be made a folder ({error.strerror}); give another with --out") from error
     bundle = Bundle()
     view = StudyView.of(results, metric, images)
-    countdown = Countdown("report:", len(SECTIONS), "sections", say or (lambda text: None))
+    countdown = Countdown("report:", len(SECTIONS), "sections", say)
     built = []
     with house_style():
         for build in SECTIONS:

@@ -63,7 +63,7 @@ class Mirror:
         with self._reachable():
             self._connect()
             wanted = self.study.planned_keys() if keys is None else list(keys)
-            countdown = Countdown("MLflow:", len(wanted), "trials", say or (lambda text: None))
+            countdown = Countdown("MLflow:", len(wanted), "trials", say)
             for key in wanted:
                 self._sync_trial(key)
                 countdown.step()
@@ -110,10 +110,9 @@ class Mirror:
             experiment = client.get_experiment_by_name(self.study.name)
             if experiment is None:
                 location = None if self.uri.startswith("http") else (self.store.root / "mlartifacts").as_uri()
-                self._experiment = client.create_experiment(self.study.name, artifact_location=location)
-            else:
-                self._experiment = experiment.experiment_id
-        experiment = client.get_experiment(self._experiment)
+                experiment = client.get_experiment(
+                    client.create_experiment(self.study.name, artifact_location=location))
+        self._experiment = experiment.experiment_id
         for name, value in experiment_tags(experiment.creation_time).items():
             if experiment.tags.get(name) != value:
                 client.set_experiment_tag(self._experiment, name, value)
@@ -288,7 +287,7 @@ class BackgroundMirror:
         with self._lock:
             self._dirty.add(key)
 
-    def finish(self, report_dir: Path | None, say: Callable[[str], None]) -> None:
+    def finish(self, report_dir: Path | None, say: Callable[[str], None] | None = None) -> None:
         """Last full copy; one warning when MLflow is away."""
         self._ended.set()
         self._thread.join()

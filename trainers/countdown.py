@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 
 class Countdown:
-    """``step`` after every so many of ``total``; silent in a loop that is over within ``period`` seconds."""
+    """``step`` after every so many of ``total``; silent in a loop that is over within ``period`` seconds, and where
+    nobody listens (``say`` null)."""
 
-    def __init__(self, doing: str, total: int, unit: str, say: Callable[[str], None], period: float = 2.0) -> None:
+    def __init__(self, doing: str, total: int, unit: str, say: Callable[[str], None] | None,
+                 period: float = 2.0) -> None:
         self._text, self._total, self._say, self._period = f"{doing} {{}}/{total} {unit}", total, say, period
         self._done = 0
         self._begun = self._said = time.monotonic()
@@ -17,7 +19,7 @@ class Countdown:
     def step(self, number: int = 1) -> None:
         self._done += number
         now = time.monotonic()
-        if now - self._said > self._period and 0 < self._done < self._total:
+        if self._say and now - self._said > self._period and 0 < self._done < self._total:
             left = (self._total - self._done) * (now - self._begun) / self._done
             self._say(f"{self._text.format(self._done)}, about {duration(left, 1)} left")
             self._said = now

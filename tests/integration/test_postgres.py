@@ -48,7 +48,7 @@ def drive(root: Path, driver: int, tracking: str, warnings: Queue[str], start: B
         mirror.touch(KEY)
         time.sleep(0.02)
     ledger.finish(TrainResult({"probe/auroc": value(driver, 0)}, EPOCHS, EPOCHS, {"code": "none"}))
-    mirror.finish(None, lambda text: None)
+    mirror.finish(None)
 
 
 def test_eight_trials_log_at_once_and_no_value_is_lost(tmp_path: Path) -> None:
