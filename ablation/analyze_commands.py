@@ -7,15 +7,11 @@ from typing import Annotated
 import typer
 
 from ablation import completion
+from ablation.arguments import FormatOption, Metric, Name, StoreOption
 from ablation.console import Format, emit
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Statistics over the trials of a study.")
-Name = Annotated[str, typer.Argument(help="name of a study in the store", autocompletion=completion.studies)]
-StoreOption = Annotated[str | None, typer.Option("--store", help="folder of all studies [ABLATION_STORE, ./studies]")]
-FormatOption = Annotated[Format, typer.Option("--format", help="how to print")]
 Supervised = Annotated[bool, typer.Option(help="with the supervised references; the report leaves them out")]
-Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metrics",
-                                     autocompletion=completion.metrics)]
 
 
 def _words(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from ablation import __version__, completion
+from ablation.arguments import FormatOption, Metric, Name, StoreOption, Study
 from ablation.console import Format, emit, fail, note
 
 app = typer.Typer(
@@ -22,18 +23,11 @@ app = typer.Typer(
     help="Self-supervised learning under class imbalance: plan, run on Ray, track in MLflow, analyse.",
     epilog="First steps: ablation run quickstart")
 
-Study = Annotated[str, typer.Argument(autocompletion=completion.sources,
-                                      help="study.yaml, path.py:function, or the name of a built-in study")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="fields of the study file, e.g. train.epochs=5")]
-Name = Annotated[str, typer.Argument(help="name of a study in the store", autocompletion=completion.studies)]
 Keys = Annotated[list[str] | None, typer.Argument(help="trials by key; default: all",
                                                   autocompletion=completion.keys)]
-StoreOption = Annotated[str | None, typer.Option("--store", help="folder of all studies [ABLATION_STORE, ./studies]")]
 Tracking = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow [MLFLOW_TRACKING_URI, the store]")]
-FormatOption = Annotated[Format, typer.Option("--format", help="how to print")]
 Tiny = Annotated[bool, typer.Option("--allow-tiny", help="let subsets with fewer than 20 defects through")]
-Metric = Annotated[str, typer.Option("--metric", "-m", help="see: ablation metrics",
-                                     autocompletion=completion.metrics)]
 
 
 @app.callback(invoke_without_command=True)

@@ -8,12 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ablation import completion
+from ablation.arguments import Study
 from ablation.console import Format, emit, note
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Simulate, prepare and describe data.")
-Study = Annotated[str, typer.Argument(autocompletion=completion.sources,
-                                      help="study.yaml, path.py:function, or the name of a built-in study")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="fields of the study file, e.g. data.root=DIR")]
 
 

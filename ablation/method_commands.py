@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from ablation import completion
+from ablation.arguments import FormatOption
 from ablation.console import Format, emit
 
 app = typer.Typer(rich_markup_mode=None, invoke_without_command=True, epilog="Example: ablation methods")
-FormatOption = Annotated[Format, typer.Option("--format", help="how to print")]
 
 
 @app.callback()

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from ablation import completion
+from ablation.arguments import StoreOption
 from ablation.console import Format, emit, note
 
 app = typer.Typer()
-StoreOption = Annotated[str | None, typer.Option("--store", help="folder of all studies [ABLATION_STORE, ./studies]")]
 Threshold = Annotated[str | None, typer.Option(
     help="deployment, f1 or f2 (chosen on validation; the first where defects are as rare as in use), or a number "
          "[deployment, or that of the export]")]
